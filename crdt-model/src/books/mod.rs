@@ -1,0 +1,435 @@
+//! The derived figures of a shop: pure folds over its facts. The same set of facts gives the
+//! same books, whatever the order of their arrival, how often they come and by which route.
+//!
+//! The books keep no facts, only what the figures need: see [`Books::fold`] for what that asks
+//! of the caller. Figures follow what is new: folding a fact costs O(log n).
+
+mod names;
+mod ordered;
+mod payments;
+mod placed;
+mod records;
+mod shifts;
+mod slips;
+mod snapshot;
+mod stock;
+mod tally;
+mod totals;
+mod track;
+
+#[cfg(test)]
+mod order_tests;
+#[cfg(test)]
+mod stories;
+#[cfg(test)]
+mod test_shop;
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+pub use payments::{Declined, IntentState, Payment, PaymentSum, ReceiptClaim};
+pub use placed::{Followup, Key, Placed};
+pub(crate) use records::CopyOf;
+pub use records::{BodyDigest, RecordAt, body_digest};
+pub use shifts::{Closing, ZReport};
+pub use snapshot::BooksError;
+pub use stock::{LastCount, QUANTITY_MILLI_MAX, StockLevel};
+pub use tally::{Figure, Sheet, Tally, Tax};
+pub use totals::DayTotals;
+
+use crate::ids::{DeviceId, RecordId};
+use crate::money::Currency;
+use crate::record::{Fact, Kind, Ledger, TENDERS_MAX};
+use crate::rules::{self, Conflict, Decision, Docket, Subject};
+use crate::time::{Day, Hlc};
+use names::Journals;
+use payments::{Payments, tender_intent};
+use records::{Added, Records};
+use shifts::Shifts;
+use stock::Stock;
+use tally::{Sign, tally_of};
+use totals::Totals;
+
+/// A shop's books.
+#[derive(Debug, Clone, Default)]
+pub struct Books {
+    journals: Journals,
+    records: Records,
+    stock: Stock,
+    totals: Totals,
+    payments: Payments,
+    shifts: Shifts,
+    docket: Docket,
+    /// The conflict of each oversold product.
+    oversold: BTreeMap<String, Subject>,
+}
+
+/// What became of a sale.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SaleStatus {
+    /// The sale is in the books (its void may come first).
+    pub recorded: bool,
+    /// It was taken back.
+    pub voided: bool,
+    /// Each of its tenders is settled: cash and others at once, M-PESA when paid.
+    pub completed: bool,
+    /// Its M-PESA tenders: tender index, intent, and what became of it (`None` while the
+    /// intent is not in the books).
+    pub payments: Vec<(u32, RecordId, Option<IntentState>)>,
+}
+
+impl Books {
+    /// Counts a fact. Folding it again changes nothing.
+    ///
+    /// Of several copies of a record the smallest [`Key`] counts. The books can't take back a
+    /// copy that they no longer hold, so when a smaller one arrives the answer asks the
+    /// caller to load both and to call [`Books::recount`].
+    pub fn fold(&mut self, placed: &Placed<'_>) -> Vec<Followup> {
+        let copy = CopyOf::of(placed);
+        if let Fact::Receipt(receipt) = placed.fact {
+            self.payments.receipt(placed, receipt, &mut self.journals);
+            self.judge_payment(receipt.intent);
+        }
+        match self.records.add(placed.id, copy, &mut self.journals, placed.device) {
+            Added::First => self.count(placed, Sign::Count),
+            Added::Same => return Vec::new(),
+            Added::Other => {}
+        }
+        self.docket.set(Subject::Contested(placed.id), self.records.is_contested(placed.id));
+        let Some((counted, best)) = self.records.recount(placed.id, &self.journals) else {
+            return Vec::new();
+        };
+        if is_only_listed(counted.kind) && is_only_listed(best.kind) {
+            self.records.recounted(placed.id, &mut self.journals);
+        }
+        self.records.followup(placed.id, &self.journals).into_iter().collect()
+    }
+
+    /// Takes back counted copies and counts the smaller ones instead, for every record of
+    /// which `placed` holds both. Gives what is still to be done because what was loaded had
+    /// been overtaken.
+    pub fn recount(&mut self, placed: &[Placed<'_>]) -> Vec<Followup> {
+        let mut left = Vec::new();
+        for old in placed {
+            let Some((counted, best)) = self.records.recount(old.id, &self.journals) else {
+                continue;
+            };
+            if old.key() != counted.key {
+                continue;
+            }
+            let mut others = placed.iter().filter(|other| other.id == old.id && other.key() != old.key());
+            let Some(new) = others.clone().find(|new| new.key() == best.key) else {
+                if others.next().is_some() {
+                    left.extend(self.records.followup(old.id, &self.journals));
+                }
+                continue;
+            };
+            self.count(old, Sign::TakeBack);
+            self.records.recounted(old.id, &mut self.journals);
+            self.count(new, Sign::Count);
+        }
+        left
+    }
+
+    /// Recounts that were asked for and not done yet, such as after a restart.
+    #[must_use]
+    pub fn pending(&self) -> Vec<Followup> {
+        self.records.pending(&self.journals)
+    }
+
+    /// Where a record is.
+    #[must_use]
+    pub fn record(&self, id: RecordId) -> Option<RecordAt> {
+        self.records.at(id, &self.journals)
+    }
+
+    /// How many records of a kind there are.
+    #[must_use]
+    pub fn count_of(&self, kind: Kind) -> usize {
+        self.records.count(kind)
+    }
+
+    /// Records of a kind, the newest first, from before a cursor (time and id of the last one
+    /// that was listed).
+    pub fn list(&self, kind: Kind, before: Option<(Hlc, RecordId)>) -> impl Iterator<Item = RecordAt> + '_ {
+        self.records.list(kind, before, &self.journals)
+    }
+
+    /// What there is of a product; `None` if nothing is recorded about it.
+    #[must_use]
+    pub fn stock(&self, sku: &str) -> Option<StockLevel> {
+        self.stock.level(sku, &self.journals)
+    }
+
+    /// What there is of each product, in the order of their SKUs, from behind `after`.
+    pub fn stock_levels(&self, after: Option<&str>) -> impl Iterator<Item = StockLevel> + '_ {
+        self.stock.levels(after, &self.journals)
+    }
+
+    /// The totals of one day over all devices.
+    #[must_use]
+    pub fn day(&self, day: Day) -> Sheet {
+        let mut sheet = Sheet::default();
+        for totals in self.totals.days(day..=day) {
+            sheet.add(totals.currency, &totals.tally, Sign::Count);
+        }
+        sheet
+    }
+
+    /// The totals of each day, device and currency that has any.
+    pub fn days(&self, days: RangeInclusive<Day>) -> impl Iterator<Item = DayTotals> + '_ {
+        self.totals.days(days)
+    }
+
+    /// The totals of one device's day.
+    #[must_use]
+    pub fn device_day(&self, day: Day, device: DeviceId) -> Sheet {
+        self.totals.of_device(day, device)
+    }
+
+    /// The totals of everything.
+    #[must_use]
+    pub fn business(&self) -> &Sheet {
+        self.totals.business()
+    }
+
+    /// Everything about an intent.
+    #[must_use]
+    pub fn payment(&self, intent: RecordId) -> Option<Payment> {
+        self.payments.payment(intent, &self.journals)
+    }
+
+    /// What became of an intent.
+    #[must_use]
+    pub fn intent_state(&self, intent: RecordId) -> Option<IntentState> {
+        self.payments.state(intent)
+    }
+
+    /// The open intents that a ledger may push, the oldest first.
+    pub fn open_intents_for(&self, ledger: &Ledger) -> impl Iterator<Item = RecordId> + '_ {
+        self.payments.open_for(ledger)
+    }
+
+    /// A device's open intents that name no ledger yet, the oldest first.
+    pub fn unaddressed_intents(&self, device: DeviceId) -> impl Iterator<Item = RecordId> + '_ {
+        self.payments.unaddressed(device)
+    }
+
+    /// Whether a device has promised to ask for money and not got it yet.
+    #[must_use]
+    pub fn has_open_intents(&self, device: DeviceId) -> bool {
+        self.payments.has_open(device)
+    }
+
+    /// How many intents there are in each state and currency, and how much they ask for.
+    #[must_use]
+    pub fn payment_sums(&self) -> &BTreeMap<(IntentState, Currency), PaymentSum> {
+        self.payments.sums()
+    }
+
+    /// How many intents are in a state.
+    #[must_use]
+    pub fn intent_count(&self, state: IntentState) -> u64 {
+        self.payments.sums().iter().filter(|((other, _), _)| *other == state).map(|(_, sum)| sum.intents).sum()
+    }
+
+    /// What became of a sale.
+    #[must_use]
+    pub fn sale_status(&self, sale: RecordId) -> SaleStatus {
+        let counted = self.records.counted(sale, &self.journals).filter(|copy| copy.kind == Kind::Sale);
+        let tenders = counted.map_or(0, |copy| copy.mpesa_tenders);
+        let payments: Vec<_> = (0..u32::try_from(TENDERS_MAX).unwrap_or_default())
+            .filter(|tender| tenders.checked_shr(*tender).is_some_and(|bits| bits & 1 == 1))
+            .map(|tender| {
+                let intent = tender_intent(sale, tender);
+                (tender, intent, self.payments.state(intent))
+            })
+            .collect();
+        let paid = payments.iter().all(|(_, _, state)| *state == Some(IntentState::Paid));
+        let voided = self.is_voided(sale);
+        SaleStatus { recorded: counted.is_some(), voided, completed: counted.is_some() && paid, payments }
+    }
+
+    /// The shift that is open on a device.
+    #[must_use]
+    pub fn current_shift(&self, device: DeviceId) -> Option<RecordId> {
+        self.shifts.current(device)
+    }
+
+    /// A device's shifts, the latest first.
+    pub fn shifts(&self, device: DeviceId) -> impl Iterator<Item = RecordId> + '_ {
+        self.shifts.of_device(device)
+    }
+
+    /// The report of a shift. Costs a look at every void and refund once it is closed.
+    #[must_use]
+    pub fn z_report(&self, shift: RecordId) -> Option<ZReport> {
+        self.shifts.report(shift, &self.records, &self.journals)
+    }
+
+    /// How many conflicts between facts wait for a person.
+    #[must_use]
+    pub fn open_conflict_count(&self) -> u64 {
+        self.docket.open_count() as u64
+    }
+
+    /// Conflicts between facts in the order of their ids: the open ones, or all of them.
+    pub fn conflicts(&self, open_only: bool) -> impl Iterator<Item = Conflict> + '_ {
+        let open = open_only.then(|| self.docket.open()).into_iter().flatten();
+        let all = (!open_only).then(|| self.docket.present()).into_iter().flatten();
+        open.chain(all).filter_map(|(id, subject)| self.describe(id, subject))
+    }
+
+    /// One conflict between facts.
+    #[must_use]
+    pub fn conflict(&self, id: RecordId) -> Option<Conflict> {
+        self.describe(id, self.docket.subject(id)?)
+    }
+
+    /// The latest decision about a conflict of any kind.
+    #[must_use]
+    pub fn decision(&self, conflict: RecordId) -> Option<&Decision> {
+        self.docket.decision(conflict)
+    }
+
+    /// Counts a fact everywhere, or takes it back. Receipts are kept apart, with every copy.
+    fn count(&mut self, placed: &Placed<'_>, sign: Sign) {
+        if let Some((currency, tally)) = tally_of(placed.fact) {
+            self.totals.add(placed.day, placed.device, currency, &tally, sign);
+            self.shifts.slip(placed.place, currency, &tally, sign);
+        }
+        self.shifts.fold(placed, sign);
+        for sku in self.stock.fold(placed, sign, &mut self.journals) {
+            self.judge_stock(sku);
+        }
+        match placed.fact {
+            Fact::Intent(intent) => {
+                let records = &self.records;
+                let voided = |sale| is_voided(records, sale);
+                self.payments.intent(placed, intent, sign, voided, &mut self.journals);
+                self.judge_payment(placed.id);
+            }
+            Fact::Void(void) => {
+                for intent in self.payments.sale_voided(void.sale, &self.journals) {
+                    self.judge_payment(intent);
+                }
+            }
+            Fact::Decline(decline) => self.payments.decline(placed, decline, sign, &self.journals),
+            Fact::IntentAddressed(addressed) => {
+                self.payments.addressed(placed, addressed, sign, &self.journals);
+                self.judge_payment(addressed.intent);
+            }
+            Fact::IntentConfirmed(confirmed) => {
+                self.payments.confirmed(placed, confirmed.intent, sign, &self.journals);
+            }
+            Fact::Resolution(resolution) => {
+                let (choice, note) = (resolution.choice.clone(), resolution.note.clone());
+                let decision = Decision { choice, note, device: placed.device, time: placed.time };
+                match sign {
+                    Sign::Count => self.docket.decide(resolution.conflict, placed.key(), decision),
+                    Sign::TakeBack => self.docket.undecide(resolution.conflict, placed.key()),
+                }
+            }
+            Fact::Sale(_)
+            | Fact::Expense(_)
+            | Fact::FinancialRecord(_)
+            | Fact::StockMovement(_)
+            | Fact::StockCount(_)
+            | Fact::Refund(_)
+            | Fact::ShiftOpened(_)
+            | Fact::ShiftClosed(_)
+            | Fact::Receipt(_)
+            | Fact::Custom(_)
+            | Fact::Enrolment(_) => {}
+        }
+    }
+
+    fn is_voided(&self, sale: RecordId) -> bool {
+        is_voided(&self.records, sale)
+    }
+
+    /// Finds the conflicts of an intent, and of those that claim the same receipts.
+    fn judge_payment(&mut self, intent: RecordId) {
+        for id in self.payments.entangled(intent) {
+            self.docket.set(Subject::PaidTwice(id), self.payments.is_paid_twice(id));
+            self.docket.set(Subject::VoidedAndPaid(id), self.payments.is_voided_and_paid(id));
+        }
+    }
+
+    fn judge_stock(&mut self, sku: &str) {
+        let now = self.stock.oversold(sku).map(|count| Subject::Oversold(sku.to_owned(), count));
+        if self.oversold.get(sku) == now.as_ref() {
+            return;
+        }
+        if let Some(before) = self.oversold.remove(sku) {
+            self.docket.set(before, false);
+        }
+        if let Some(subject) = now {
+            self.docket.set(subject.clone(), true);
+            self.oversold.insert(sku.to_owned(), subject);
+        }
+    }
+
+    fn describe(&self, id: RecordId, subject: &Subject) -> Option<Conflict> {
+        let state = self.docket.state(id);
+        match subject {
+            Subject::Contested(record) => self.describe_contest(id, *record),
+            Subject::VoidedAndPaid(intent) => {
+                let payment = self.payment(*intent)?;
+                let void = payment.sale.and_then(|(sale, _)| self.record(void_of(sale)));
+                Some(rules::voided_and_paid(id, &payment, void, state))
+            }
+            Subject::PaidTwice(intent) => Some(rules::paid_twice(id, &self.payment(*intent)?, state)),
+            Subject::Oversold(sku, count) => Some(rules::oversold(id, sku, *count, state)),
+        }
+    }
+
+    fn describe_contest(&self, id: RecordId, record: RecordId) -> Option<Conflict> {
+        let contest = self.records.contest(record)?;
+        let counted = self.records.counted(record, &self.journals).map(|copy| copy.key);
+        let copies: Vec<_> = contest
+            .sides
+            .values()
+            .filter_map(|copy| Some((*copy, self.journals.device_of(copy.key.journal)?)))
+            .collect();
+        let conflict = rules::same_id(id, record, counted, &copies, self.docket.state(id));
+        let claimed_for = self.payments.claimed_for(record);
+        if claimed_for.len() > 1 {
+            let payments: Vec<_> = claimed_for.into_iter().filter_map(|intent| self.payment(intent)).collect();
+            return Some(rules::double_claim(conflict, &payments));
+        }
+        if contest.sides.values().any(|copy| copy.ticket) {
+            return Some(rules::ticket_closed_twice(conflict));
+        }
+        Some(conflict)
+    }
+}
+
+fn is_voided(records: &Records, sale: RecordId) -> bool {
+    records.has(void_of(sale), Kind::Void)
+}
+
+fn void_of(sale: RecordId) -> RecordId {
+    sale.derived("void", 0)
+}
+
+/// Kinds of which the figures hold nothing, or every copy.
+fn is_only_listed(kind: Kind) -> bool {
+    match kind {
+        Kind::Receipt | Kind::Custom | Kind::Enrolment => true,
+        Kind::Sale
+        | Kind::Expense
+        | Kind::FinancialRecord
+        | Kind::StockMovement
+        | Kind::StockCount
+        | Kind::Intent
+        | Kind::Void
+        | Kind::Refund
+        | Kind::ShiftOpened
+        | Kind::ShiftClosed
+        | Kind::Decline
+        | Kind::IntentAddressed
+        | Kind::IntentConfirmed
+        | Kind::Resolution => false,
+    }
+}

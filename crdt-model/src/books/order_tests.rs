@@ -1,0 +1,383 @@
+//! The invariant above all: the same set of facts gives the same books, whatever the order of
+//! arrival, duplication, splits by snapshots, and delay of recounts.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::test_shop::*;
+use super::{Books, Figure, Followup};
+use crate::ids::RecordId;
+use crate::money::{Currency, Money};
+use crate::record::{
+    Custom, Decline, Expense, Fact, FinancialRecord, IntentAddressed, IntentConfirmed, Kind, Ledger, Refund,
+    Resolution, TenderKind,
+};
+use crate::time::{Day, Hlc};
+
+const KINDS: [Kind; 17] = [
+    Kind::Sale,
+    Kind::Expense,
+    Kind::FinancialRecord,
+    Kind::StockMovement,
+    Kind::StockCount,
+    Kind::Intent,
+    Kind::Void,
+    Kind::Refund,
+    Kind::ShiftOpened,
+    Kind::ShiftClosed,
+    Kind::Receipt,
+    Kind::Decline,
+    Kind::Custom,
+    Kind::Enrolment,
+    Kind::IntentAddressed,
+    Kind::IntentConfirmed,
+    Kind::Resolution,
+];
+
+/// Raw choices, of which a history is made.
+type Choice = (u8, u8, u8, u8);
+
+/// Two tills, one of them with a second epoch, a forked one, and two relays, recording facts
+/// that refer to each other, share client ids and claim the same receipts.
+fn history(choices: &[Choice]) -> Vec<Recorded> {
+    let mut tills =
+        [Till::new(1, 1), Till::new(2, 2), Till::new(1, 3), Till::new(2, 4), Till::new(9, 5), Till::new(8, 6)];
+    tills[3].branch = true;
+    let mut clocks = [100_u64; 6];
+    let mut facts: Vec<Recorded> = Vec::new();
+    for (who, what, a, b) in choices {
+        let at = usize::from(*who) % tills.len();
+        clocks[at] += u64::from(*b) % 3;
+        let seen: Vec<_> = tills
+            .iter()
+            .filter(|till| (a ^ u8::try_from(till.seq() % 251).unwrap()) % 2 == 0)
+            .map(|till| (till.journal, till.seq()))
+            .collect();
+        let fact = fact(&facts, *what, *a, *b, seen);
+        let mut recorded = tills[at].records(clocks[at], fact);
+        recorded.day = Day(i32::from(a % 3));
+        facts.push(recorded);
+        if b % 4 == 0 && facts.len() > 1 {
+            // Two facts of one entry.
+            let last = facts.len() - 1;
+            let (place, time) = (facts[last - 1].place, facts[last - 1].time);
+            if place.journal == facts[last].place.journal
+                && place.seq + 1 == facts[last].place.seq
+                && facts[last - 1].index == 0
+            {
+                facts[last].index = 1;
+                facts[last].place = place;
+                facts[last].time = time;
+            }
+        }
+    }
+    facts
+}
+
+fn fact(before: &[Recorded], what: u8, a: u8, b: u8, seen: Vec<(crate::ids::JournalId, u64)>) -> Fact {
+    let sku = ["BREAD", "MILK"][usize::from(a) % 2];
+    let quantity = i64::from(b % 5) + 1;
+    let key = (a % 6).to_string();
+    let earlier = |kind: Kind| {
+        let all: Vec<&Recorded> = before.iter().filter(|fact| fact.fact.kind() == kind).collect();
+        (!all.is_empty()).then(|| all[usize::from(b) % all.len()])
+    };
+    let sold = || earlier(Kind::Sale);
+    let money = Money::new(i64::from(b) - 100, Currency::KES);
+    let ledger = Ledger { relay: if b % 3 == 0 { crate::ids::DeviceId([8; 32]) } else { RELAY }, epoch: 1 };
+    let asked =
+        || earlier(Kind::Intent).map_or_else(|| RecordId(uuid::Uuid::from_u128(u128::from(a % 2))), Recorded::id);
+    let plain = |tender| sale(&key, vec![line(sku, quantity, 100), line(sku, 1, 7)], tender);
+    match what % 18 {
+        0 => plain(TenderKind::Cash),
+        1 | 2 => plain(TenderKind::Mpesa),
+        3 => Fact::Expense(Expense {
+            source: source(&key),
+            occurred: None,
+            category: "tea".to_owned(),
+            amount: Money::new(i64::from(b), Currency::GBP),
+            description: None,
+            paid_with: TenderKind::Other,
+        }),
+        4 => Fact::FinancialRecord(FinancialRecord {
+            source: None,
+            occurred: None,
+            record_type: "loan".to_owned(),
+            amount: money,
+            description: None,
+        }),
+        5 => movement(sku, i64::from(b % 20) - 5),
+        6 => count(sku, i64::from(b % 9), seen),
+        7 | 8 => sold().map_or_else(
+            || plain(TenderKind::Mpesa),
+            |sold| intent_of(sold, i64::from(b % 2) + 100, (a % 3 != 0).then_some(ledger)),
+        ),
+        9 => sold().map_or_else(|| movement(sku, 3), |sold| void_of(sold, if a % 2 == 0 { "one" } else { "two" })),
+        10 => Fact::Refund(Refund {
+            source: source(&key),
+            occurred: None,
+            sale: sold().map(Recorded::id),
+            currency: Currency::KES,
+            lines: vec![line(sku, 1, 50)],
+            tenders: Vec::new(),
+            reason: String::new(),
+            customer: None,
+        }),
+        11 => shift_opened(i64::from(b)),
+        12 => earlier(Kind::ShiftOpened)
+            .map_or_else(|| shift_opened(5), |opened| shift_closed(opened.id(), i64::from(a), seen)),
+        13 | 14 => receipt(asked(), ["AAA", "BBB", "CCC"][usize::from(a) % 3], i64::from(b % 2) + 100),
+        15 => Fact::Decline(Decline { intent: asked(), attempt: 1, code: "1032".into(), reason: String::new() }),
+        16 if a % 2 == 0 => Fact::IntentAddressed(IntentAddressed { intent: asked(), ledger }),
+        16 => Fact::IntentConfirmed(IntentConfirmed { intent: asked() }),
+        _ if a % 4 == 0 => Fact::Custom(Custom {
+            source: source(&key),
+            operation_type: "x".into(),
+            method: "POST".into(),
+            path: "/x".into(),
+            body: b.to_string(),
+        }),
+        _ => {
+            // A decision about some conflict that the facts so far lead to, or about nothing.
+            let books = books_of(&before.iter().collect::<Vec<_>>());
+            let conflicts: Vec<RecordId> = books.conflicts(false).map(|conflict| conflict.id).collect();
+            let conflict = conflicts.get(usize::from(b) % conflicts.len().max(1)).copied();
+            let conflict = conflict.unwrap_or(RecordId(uuid::Uuid::from_u128(1)));
+            Fact::Resolution(Resolution { conflict, choice: a.to_string(), note: None })
+        }
+    }
+}
+
+/// Every answer that the books give.
+fn answers(books: &Books, facts: &[Recorded]) -> String {
+    let mut text = String::new();
+    let mut say = |what: &str, answer: &dyn std::fmt::Debug| writeln!(text, "{what}: {answer:?}").unwrap();
+    for kind in KINDS {
+        say("list", &books.list(kind, None).collect::<Vec<_>>());
+        say("count", &books.count_of(kind));
+    }
+    say("stock", &books.stock_levels(None).collect::<Vec<_>>());
+    say("days", &books.days(Day(0)..=Day(9)).collect::<Vec<_>>());
+    say("business", books.business());
+    say("sums", books.payment_sums());
+    say("conflicts", &books.conflicts(false).collect::<Vec<_>>());
+    say("open conflicts", &books.conflicts(true).map(|conflict| conflict.id).collect::<Vec<_>>());
+    say("open conflicts", &books.open_conflict_count());
+    say("pending", &books.pending());
+    for fact in facts {
+        say("device", &(fact.device, books.device_day(fact.day, fact.device), books.has_open_intents(fact.device)));
+        say("shifts", &(books.current_shift(fact.device), books.shifts(fact.device).collect::<Vec<_>>()));
+        say("unaddressed", &books.unaddressed_intents(fact.device).collect::<Vec<_>>());
+        say("open", &books.open_intents_for(&Ledger { relay: fact.device, epoch: 1 }).collect::<Vec<_>>());
+        say("record", &(books.record(fact.id()), books.payment(fact.id()), books.z_report(fact.id())));
+        say("sale", &books.sale_status(fact.id()));
+    }
+    say("digest", &books.digest());
+    text
+}
+
+/// What happens between two facts.
+#[derive(Debug, Clone, Copy)]
+enum Between {
+    Nothing,
+    Snapshot,
+    OldestRecount,
+    NewestRecount,
+}
+
+fn between() -> impl Strategy<Value = Between> {
+    prop_oneof![
+        6 => Just(Between::Nothing),
+        1 => Just(Between::Snapshot),
+        2 => Just(Between::OldestRecount),
+        2 => Just(Between::NewestRecount),
+    ]
+}
+
+fn fold_disturbed(facts: &[Recorded], order: &[usize], between: &[Between]) -> Books {
+    let stored: Vec<&Recorded> = facts.iter().collect();
+    let mut books = Books::default();
+    let mut waiting: Vec<Followup> = Vec::new();
+    for (step, at) in order.iter().enumerate() {
+        waiting.extend(books.fold(&facts[*at].placed()));
+        match between[step % between.len()] {
+            Between::Nothing => {}
+            Between::Snapshot => {
+                books = Books::decode(&books.encode()).unwrap();
+                waiting = books.pending();
+            }
+            Between::OldestRecount if waiting.is_empty() => {}
+            Between::OldestRecount => {
+                let followup = waiting.remove(0);
+                follow_up(&mut books, &stored, vec![followup]);
+            }
+            Between::NewestRecount => {
+                let followup = waiting.pop();
+                follow_up(&mut books, &stored, followup.into_iter().collect());
+            }
+        }
+    }
+    follow_up(&mut books, &stored, waiting);
+    books
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_same_facts_give_the_same_books(
+        choices in vec(any::<Choice>(), 1..60),
+        shuffle in vec(any::<Index>(), 120),
+        again in vec(any::<Index>(), 0..30),
+        between in vec(between(), 1..20),
+    ) {
+        let facts = history(&choices);
+        let mut order: Vec<usize> = (0..facts.len()).collect();
+        order.extend(again.iter().map(|index| index.index(facts.len())));
+        for (at, index) in shuffle.iter().enumerate().take(order.len()) {
+            let other = at + index.index(order.len() - at);
+            order.swap(at, other);
+        }
+        let expected = answers(&books_of(&facts.iter().collect::<Vec<_>>()), &facts);
+        let found = answers(&fold_disturbed(&facts, &order, &between), &facts);
+        for (expected, found) in expected.lines().zip(found.lines()) {
+            prop_assert_eq!(expected, found);
+        }
+    }
+
+    /// Against sums made afresh from the facts: the smallest copy of each record, and stock
+    /// as its definition says.
+    #[test]
+    fn the_books_equal_plain_sums(choices in vec(any::<Choice>(), 1..60)) {
+        let facts = history(&choices);
+        let books = books_of(&facts.iter().collect::<Vec<_>>());
+        let mut counted: BTreeMap<RecordId, &Recorded> = BTreeMap::new();
+        for fact in &facts {
+            let best = counted.entry(fact.id()).or_insert(fact);
+            if fact.placed().key() < best.placed().key() {
+                *best = fact;
+            }
+        }
+        let gross: i64 = counted.values().map(|fact| match &fact.fact {
+            Fact::Sale(sale) => sale.total_minor().unwrap(),
+            _ => 0,
+        }).sum();
+        prop_assert_eq!(figure(&books, Figure::GrossMinor), i128::from(gross));
+        for sku in ["BREAD", "MILK"] {
+            prop_assert_eq!(books.stock(sku).and_then(|level| level.on_hand_milli).unwrap_or(0), plain_stock(sku, &counted));
+        }
+    }
+}
+
+fn plain_stock(sku: &str, counted: &BTreeMap<RecordId, &Recorded>) -> i64 {
+    let latest = counted
+        .values()
+        .filter_map(|recorded| match &recorded.fact {
+            Fact::StockCount(count) if count.sku == sku => Some((recorded.placed().key(), count)),
+            _ => None,
+        })
+        .max_by_key(|(key, _)| *key);
+    let is_before = |recorded: &Recorded| {
+        let key = recorded.placed().key();
+        latest.is_some_and(|(at, count)| {
+            let seen = count.seen.iter().any(|(journal, seq)| *journal == key.journal && key.seq <= *seq);
+            let own = key.journal == at.journal && key.seq < at.seq;
+            seen || own || recorded.time < at.time
+        })
+    };
+    let moved = counted.values().filter(|recorded| !is_before(recorded)).map(|recorded| {
+        let lines = |lines: &[crate::record::Line]| -> i64 {
+            lines.iter().filter(|line| line.sku == sku).map(|line| line.quantity_milli).sum()
+        };
+        match &recorded.fact {
+            Fact::Sale(sale) => -lines(&sale.lines),
+            Fact::Void(void) => lines(&void.lines),
+            Fact::Refund(refund) => lines(&refund.lines),
+            Fact::StockMovement(movement) if movement.sku == sku => movement.quantity_milli,
+            _ => 0,
+        }
+    });
+    latest.map_or(0, |(_, count)| count.counted_milli) + moved.sum::<i64>()
+}
+
+/// A list from a cursor never repeats and never skips, wherever two records share a time.
+#[test]
+fn equal_times_are_listed_by_id() {
+    let (mut one, mut two) = (Till::new(1, 1), Till::new(2, 2));
+    let left: Vec<Recorded> =
+        (0..5).map(|at| one.records(1, sale(&format!("l{at}"), vec![line("A", 1, 1)], TenderKind::Cash))).collect();
+    let right: Vec<Recorded> =
+        (0..5).map(|at| two.records(1, sale(&format!("r{at}"), vec![line("A", 1, 1)], TenderKind::Cash))).collect();
+    let forward = books_of(&left.iter().chain(&right).collect::<Vec<_>>());
+    let backward = books_of(&right.iter().chain(&left).collect::<Vec<_>>());
+    let list = |books: &Books, cursor: Option<(Hlc, RecordId)>| books.list(Kind::Sale, cursor).collect::<Vec<_>>();
+    let all = list(&forward, None);
+    assert_eq!(all, list(&backward, None));
+    assert_eq!(list(&forward, Some((all[3].time, all[3].id))), all[4..]);
+}
+#[test]
+fn measure_tmp() {
+    let rss = || {
+        std::fs::read_to_string("/proc/self/statm").unwrap().split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    };
+    let receipts = std::env::var("RECEIPTS").is_ok();
+    let mut tills: Vec<Till> = (1..=5).map(|n| Till::new(n, n)).collect();
+    let mut relay = Till::new(9, 9);
+    let mut books = Books::default();
+    let base = rss();
+    let mut n = 0u64;
+    let mut spent = std::time::Duration::ZERO;
+    let mut s = 12345u64;
+    let mut rnd = move || {
+        s ^= s << 13;
+        s ^= s >> 7;
+        s ^= s << 17;
+        s
+    };
+    for i in 0..100_000u64 {
+        let t = &mut tills[(i % 5) as usize];
+        let lines = (0..3).map(|_| line(&format!("SKU{}", rnd() % 3000), 1, 650)).collect();
+        let mpesa = i % 2 == 0;
+        let f = t.records(
+            i * 60_000,
+            sale(&format!("op{i}"), lines, if mpesa { TenderKind::Mpesa } else { TenderKind::Cash }),
+        );
+        let mut f = f;
+        f.day = Day((i / 1000) as i32);
+        let now = std::time::Instant::now();
+        books.fold(&f.placed());
+        n += 1;
+        spent += now.elapsed();
+        if mpesa {
+            let mut q = t.records(i * 60_000, intent_of(&f, 1950, Some(LEDGER)));
+            q.day = f.day;
+            let now = std::time::Instant::now();
+            books.fold(&q.placed());
+            n += 1;
+            spent += now.elapsed();
+            if receipts {
+                let mut r = relay.records(i * 60_000 + 5000, receipt(q.id(), &format!("SFF6XYZ{i}"), 1950));
+                r.day = f.day;
+                let now = std::time::Instant::now();
+                books.fold(&r.placed());
+                n += 1;
+                spent += now.elapsed();
+            }
+        }
+    }
+    let used = rss() - base;
+    println!("MEASURE {} MB, {} B/sale, {} us/fold", used >> 20, used / 100_000, spent.as_secs_f64() * 1e6 / n as f64);
+    let now = std::time::Instant::now();
+    let bytes = books.encode();
+    println!("MEASURE encode {} {:?}", bytes.len(), now.elapsed());
+    let now = std::time::Instant::now();
+    let b = Books::decode(&bytes).unwrap();
+    println!("MEASURE decode {:?}", now.elapsed());
+    let now = std::time::Instant::now();
+    b.digest();
+    println!("MEASURE digest {:?}", now.elapsed());
+}

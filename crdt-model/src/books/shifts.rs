@@ -1,0 +1,296 @@
+//! Shifts and their Z reports.
+//!
+//! A shift's report covers what its till recorded from the opening to the close: the entries
+//! of the opening's journal from the opening on, up to the close, or else to the journal's
+//! next opening, or else all; if the same till closed it in a later journal (a new epoch),
+//! also that journal's entries up to the close. The close comes after all of these in its own
+//! journal, so they are in the frontier that it names. The *addendum* of a closed shift holds
+//! the voids and refunds of its sales that are recorded elsewhere and are not in that
+//! frontier: they change what the report said of those sales, but not the drawer of this till.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use minicbor::{Decode, Encode};
+
+use super::names::Journals;
+use super::placed::{Key, Placed};
+use super::records::Records;
+use super::slips::Slips;
+use super::tally::{Sheet, Sign, Tally, tally_of};
+use crate::entry::Place;
+use crate::ids::{DeviceId, JournalId, RecordId};
+use crate::money::{Currency, Money};
+use crate::record::{Fact, Kind};
+use crate::time::Hlc;
+
+/// What a till did in one shift.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ZReport {
+    /// The shift: the record id of its opening.
+    pub shift: RecordId,
+    /// The till.
+    pub device: DeviceId,
+    /// When it was opened.
+    pub opened: Hlc,
+    /// The entry that opened it.
+    pub opened_at: Place,
+    /// What was in the drawer.
+    pub opening_float: Money,
+    /// How it was closed.
+    pub closing: Option<Closing>,
+    /// The till's own facts of the shift.
+    pub totals: Sheet,
+    /// What should be in the drawer, in the float's currency: the float and the cash taken,
+    /// less the cash given out.
+    pub cash_expected_minor: i128,
+    /// What was counted less what should be there; negative if money is missing. `None`
+    /// until the shift is closed, or if it was counted in another currency.
+    pub difference_minor: Option<i128>,
+    /// Voids and refunds of the shift's sales that the close did not know of.
+    pub addendum: Sheet,
+}
+
+/// How a shift was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closing {
+    /// The close's record.
+    pub record: RecordId,
+    /// Its entry.
+    pub place: Place,
+    /// When.
+    pub time: Hlc,
+    /// What was in the drawer.
+    pub counted: Money,
+    /// What the till expected there.
+    pub expected_minor: i64,
+}
+
+#[derive(Debug, Clone, Default, Encode, Decode)]
+pub(super) struct Shifts {
+    #[n(0)]
+    opened: BTreeMap<RecordId, Opened>,
+    #[n(1)]
+    closed: BTreeMap<RecordId, Closed>,
+    #[n(2)]
+    by_device: BTreeMap<DeviceId, BTreeSet<(Key, RecordId)>>,
+    #[n(3)]
+    openings: BTreeMap<JournalId, BTreeSet<(u64, RecordId)>>,
+    #[n(4)]
+    slips: BTreeMap<JournalId, Slips>,
+    /// Voids, and refunds that name their sale.
+    #[n(5)]
+    amendments: BTreeMap<RecordId, Amendment>,
+}
+
+#[derive(Debug, Clone, Encode, Decode)]
+struct Opened {
+    #[n(0)]
+    key: Key,
+    #[n(1)]
+    device: DeviceId,
+    #[n(2)]
+    opening_float: Money,
+}
+
+#[derive(Debug, Clone, Encode, Decode)]
+struct Closed {
+    #[n(0)]
+    record: RecordId,
+    #[n(1)]
+    key: Key,
+    #[n(2)]
+    device: DeviceId,
+    #[n(3)]
+    counted: Money,
+    #[n(4)]
+    expected_minor: i64,
+    #[n(5)]
+    seen: Vec<(JournalId, u64)>,
+}
+
+#[derive(Debug, Clone, Encode, Decode)]
+struct Amendment {
+    #[n(0)]
+    sale: RecordId,
+    #[n(1)]
+    place: Place,
+    #[n(2)]
+    currency: Currency,
+    /// The tally as CBOR, a tenth of its size in memory.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    tally: Vec<u8>,
+}
+
+/// Entries of one journal, both ends included.
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    journal: JournalId,
+    first: u64,
+    last: u64,
+}
+
+impl Shifts {
+    /// Adds what a fact brought to its journal's totals.
+    pub(super) fn slip(&mut self, place: Place, currency: Currency, tally: &Tally, sign: Sign) {
+        self.slips.entry(place.journal).or_default().add(place.seq, currency, tally, sign);
+    }
+
+    pub(super) fn fold(&mut self, placed: &Placed<'_>, sign: Sign) {
+        match placed.fact {
+            Fact::ShiftOpened(opened) => {
+                let (key, device) = (placed.key(), placed.device);
+                let by_device = self.by_device.entry(device).or_default();
+                let openings = self.openings.entry(key.journal).or_default();
+                match sign {
+                    Sign::Count => {
+                        by_device.insert((key, placed.id));
+                        openings.insert((key.seq, placed.id));
+                        let opening_float = opened.opening_float;
+                        self.opened.insert(placed.id, Opened { key, device, opening_float });
+                    }
+                    Sign::TakeBack => {
+                        by_device.remove(&(key, placed.id));
+                        openings.remove(&(key.seq, placed.id));
+                        self.opened.remove(&placed.id);
+                    }
+                }
+            }
+            Fact::ShiftClosed(closed) => {
+                if sign == Sign::TakeBack {
+                    self.closed.remove(&closed.shift);
+                    return;
+                }
+                let row = Closed {
+                    record: placed.id,
+                    key: placed.key(),
+                    device: placed.device,
+                    counted: closed.counted,
+                    expected_minor: closed.expected_minor,
+                    seen: closed.seen.clone(),
+                };
+                self.closed.insert(closed.shift, row);
+            }
+            Fact::Void(void) => self.amend(placed, void.sale, sign),
+            Fact::Refund(refund) => {
+                if let Some(sale) = refund.sale {
+                    self.amend(placed, sale, sign);
+                }
+            }
+            Fact::Sale(_)
+            | Fact::Expense(_)
+            | Fact::FinancialRecord(_)
+            | Fact::StockMovement(_)
+            | Fact::StockCount(_)
+            | Fact::Intent(_)
+            | Fact::Receipt(_)
+            | Fact::Decline(_)
+            | Fact::Custom(_)
+            | Fact::Enrolment(_)
+            | Fact::IntentAddressed(_)
+            | Fact::IntentConfirmed(_)
+            | Fact::Resolution(_) => {}
+        }
+    }
+
+    /// The till's latest shift, unless it is closed.
+    pub(super) fn current(&self, device: DeviceId) -> Option<RecordId> {
+        let (_, shift) = self.by_device.get(&device)?.last()?;
+        (!self.closed.contains_key(shift)).then_some(*shift)
+    }
+
+    /// The till's shifts, the latest first.
+    pub(super) fn of_device(&self, device: DeviceId) -> impl Iterator<Item = RecordId> + '_ {
+        self.by_device.get(&device).into_iter().flatten().rev().map(|(_, shift)| *shift)
+    }
+
+    pub(super) fn report(&self, shift: RecordId, records: &Records, journals: &Journals) -> Option<ZReport> {
+        let opened = self.opened.get(&shift)?;
+        let closed = self.closed.get(&shift);
+        let stretches = self.stretches(opened, closed);
+        let mut totals = Sheet::default();
+        for stretch in stretches.iter().filter(|stretch| stretch.first <= stretch.last) {
+            if let Some(slips) = self.slips.get(&stretch.journal) {
+                totals.add_sheet(&slips.through(stretch.last), Sign::Count);
+                totals.add_sheet(&slips.through(stretch.first.saturating_sub(1)), Sign::TakeBack);
+            }
+        }
+        let float = opened.opening_float;
+        let cash_expected_minor = i128::from(float.minor) + totals.currency(float.currency).cash_expected_minor();
+        let counted = closed.map(|closed| closed.counted).filter(|money| money.currency == float.currency);
+        Some(ZReport {
+            shift,
+            device: opened.device,
+            opened: opened.key.time,
+            opened_at: opened.key.place(),
+            opening_float: float,
+            closing: closed.map(Closed::closing),
+            totals,
+            cash_expected_minor,
+            difference_minor: counted.map(|money| i128::from(money.minor) - cash_expected_minor),
+            addendum: closed.map(|closed| self.addendum(closed, &stretches, records, journals)).unwrap_or_default(),
+        })
+    }
+
+    fn amend(&mut self, placed: &Placed<'_>, sale: RecordId, sign: Sign) {
+        if sign == Sign::TakeBack {
+            self.amendments.remove(&placed.id);
+            return;
+        }
+        if let Some((currency, tally)) = tally_of(placed.fact) {
+            let tally = minicbor::to_vec(&tally).unwrap_or_default();
+            self.amendments.insert(placed.id, Amendment { sale, place: placed.place, currency, tally });
+        }
+    }
+
+    fn stretches(&self, opened: &Opened, closed: Option<&Closed>) -> Vec<Stretch> {
+        let (journal, first) = (opened.key.journal, opened.key.seq);
+        let next = self.openings.get(&journal).and_then(|openings| {
+            let later = openings.range((first.saturating_add(1), RecordId(uuid::Uuid::nil()))..).next();
+            later.map(|(seq, _)| seq.saturating_sub(1))
+        });
+        let closing = closed.map(|closed| closed.key);
+        let last = closing.filter(|key| key.journal == journal).map(|key| key.seq).or(next).unwrap_or(u64::MAX);
+        let mut stretches = vec![Stretch { journal, first, last }];
+        if let Some(closed) = closed
+            && closed.key.journal != journal
+            && closed.device == opened.device
+        {
+            stretches.push(Stretch { journal: closed.key.journal, first: 0, last: closed.key.seq });
+        }
+        stretches
+    }
+
+    fn addendum(&self, closed: &Closed, stretches: &[Stretch], records: &Records, journals: &Journals) -> Sheet {
+        let covers = |place: Place| stretches.iter().any(|stretch| stretch.covers(place));
+        let seen =
+            |place: Place| closed.seen.iter().any(|(journal, seq)| *journal == place.journal && place.seq <= *seq);
+        let mut sheet = Sheet::default();
+        for amendment in self.amendments.values().filter(|late| !covers(late.place) && !seen(late.place)) {
+            let sale = records.counted(amendment.sale, journals).filter(|sale| sale.kind == Kind::Sale);
+            if sale.is_some_and(|sale| covers(sale.key.place()))
+                && let Ok(tally) = minicbor::decode::<Tally>(&amendment.tally)
+            {
+                sheet.add(amendment.currency, &tally, Sign::Count);
+            }
+        }
+        sheet
+    }
+}
+
+impl Stretch {
+    fn covers(&self, place: Place) -> bool {
+        place.journal == self.journal && (self.first..=self.last).contains(&place.seq)
+    }
+}
+
+impl Closed {
+    fn closing(&self) -> Closing {
+        Closing {
+            record: self.record,
+            place: self.key.place(),
+            time: self.key.time,
+            counted: self.counted,
+            expected_minor: self.expected_minor,
+        }
+    }
+}

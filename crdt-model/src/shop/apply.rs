@@ -1,0 +1,296 @@
+//! Store, then apply: stored entries reach the books and documents once what they build on
+//! has, whatever the order of arrival.
+
+use std::collections::BTreeSet;
+
+use super::lazy::LazyDocument;
+use super::{Change, LOAD_ENTRIES_MAX, Output, Shop};
+use crate::books::{Followup, Placed};
+use crate::document::{DocumentId, SharedDocument, Verified};
+use crate::entry::{Body, Entry, Place};
+use crate::ids::{EntryHash, JournalId};
+use crate::record::Fact;
+use crate::time::{Day, Timestamp};
+
+/// The keys that changed, by document.
+pub(super) type Touched = Vec<(DocumentId, BTreeSet<String>)>;
+
+/// What came of trying to apply an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Applied {
+    /// It is in the books, or in quarantine.
+    Done,
+    /// It builds on an entry that is not applied yet.
+    Blocked,
+}
+
+impl Shop {
+    /// Applies the next unapplied entry of a journal, whole or not at all.
+    pub(super) fn apply(&mut self, place: Place, hash: EntryHash, entry: &Entry, out: &mut Vec<Output>) -> Applied {
+        if !entry.after.iter().all(|after| self.has_applied(after.place)) {
+            self.blocked.insert(place.journal);
+            return Applied::Blocked;
+        }
+        self.blocked.remove(&place.journal);
+        if let Some(journal) = self.journals.get_mut(&place.journal) {
+            journal.applied = place.seq;
+        }
+        match self.apply_changes(place, hash, entry) {
+            Ok((body, touched)) => {
+                self.fold(place, entry, &body, out);
+                self.note_touched(touched, out);
+            }
+            Err(reason) => {
+                self.note_page(place, entry, 0);
+                self.quarantine.insert(place, reason);
+                out.push(Output::Changed(Change::Quarantined { place }));
+            }
+        }
+        Applied::Done
+    }
+
+    fn has_applied(&self, place: Place) -> bool {
+        let applied = |id: JournalId| self.journals.get(&id).is_some_and(|journal| journal.applied >= place.seq);
+        // Behind a fork, the entry may have moved to a branch.
+        applied(place.journal)
+            || self.branches_of(place.journal).any(|branch| branch.applied >= place.seq && branch.base < place.seq)
+    }
+
+    /// Decodes the body and applies its changes to shared documents, all or none.
+    fn apply_changes(&mut self, place: Place, hash: EntryHash, entry: &Entry) -> Result<(Body, Touched), String> {
+        let mut body = entry.body().map_err(|error| error.to_string())?;
+        let Some(journal) = self.journals.get(&place.journal) else { return Err("unknown journal".to_owned()) };
+        if journal.info.fork.is_some() {
+            // Two branches use one Automerge actor, so neither may edit: every replica has to
+            // leave out the same changes.
+            body.changes.clear();
+            return Ok((body, Vec::new()));
+        }
+        let actor = journal.info.genesis.id();
+        let mut verified = Vec::with_capacity(body.changes.len());
+        for change in &body.changes {
+            let id = change.document;
+            id.check().map_err(|error| error.to_string())?;
+            let document = self.document_mut(id);
+            let first = document.first();
+            let checked = document.check(actor, &change.bytes).map_err(|error| error.to_string())?;
+            self.check_builds_on(place, entry, id, first, &checked)?;
+            verified.push((id, checked));
+        }
+        let mut touched = Vec::with_capacity(verified.len());
+        for (id, change) in verified {
+            let keys = self.document_mut(id).apply_verified(change).map_err(|error| error.to_string())?;
+            touched.push((id, keys));
+        }
+        self.note_authors(place, hash, &body);
+        Ok((body, touched))
+    }
+
+    fn document_mut(&mut self, id: DocumentId) -> &mut SharedDocument {
+        self.documents.entry(id).or_insert_with(|| LazyDocument::live(SharedDocument::new(id))).shared_mut()
+    }
+
+    /// A change may build only on changes of its own journal and of the entries that its entry
+    /// names; otherwise it would depend on the order of arrival whether it can be applied.
+    fn check_builds_on(
+        &self,
+        place: Place,
+        entry: &Entry,
+        id: DocumentId,
+        first: [u8; 32],
+        change: &Verified,
+    ) -> Result<(), String> {
+        let authors = self.authors.get(&id);
+        for hash in change.builds_on().filter(|hash| *hash != first) {
+            let author = authors.and_then(|authors| authors.get(&hash)).map(|(place, _)| *place);
+            let named = author.is_some_and(|author| {
+                author.journal == place.journal
+                    || entry
+                        .after
+                        .iter()
+                        .any(|after| after.place.journal == author.journal && after.place.seq >= author.seq)
+            });
+            if !named {
+                return Err(format!("it changes {id} after a change that it does not name"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers which entry made a document's latest changes, for edits that build on them.
+    pub(super) fn note_authors(&mut self, place: Place, hash: EntryHash, body: &Body) {
+        for id in body.documents() {
+            let Some(document) = self.documents.get(&id).map(LazyDocument::shared) else { continue };
+            let first = document.first();
+            let authors = self.authors.entry(id).or_default();
+            for head in document.heads().into_iter().filter(|head| *head != first) {
+                authors.entry(head).or_insert((place, hash));
+            }
+        }
+    }
+
+    /// Folds an entry's facts into the books.
+    pub(super) fn fold(&mut self, place: Place, entry: &Entry, body: &Body, out: &mut Vec<Output>) {
+        self.note_page(place, entry, u32::try_from(body.facts.len()).unwrap_or(u32::MAX));
+        let mut wanted = Vec::new();
+        for placed in self.placed(place, entry, &body.facts) {
+            for followup in self.books.fold(&placed) {
+                match followup {
+                    Followup::Recount { old, new } => wanted.extend([old.0, new.0]),
+                }
+            }
+            out.push(Output::Changed(Change::Fact {
+                kind: placed.fact.kind(),
+                record: placed.id,
+                device: placed.device,
+            }));
+        }
+        for fact in &body.facts {
+            if let Fact::Enrolment(certificate) = fact
+                && certificate.verify(&self.identity.genesis).is_ok()
+            {
+                self.members.insert(certificate.device, certificate.clone());
+            }
+        }
+        if !wanted.is_empty() {
+            wanted.sort_unstable();
+            wanted.dedup();
+            out.push(Output::Fetch(wanted));
+        }
+    }
+
+    /// An entry's facts as the books see them.
+    #[must_use]
+    pub fn placed<'a>(&self, place: Place, entry: &Entry, facts: &'a [Fact]) -> Vec<Placed<'a>> {
+        let Some(journal) = self.journals.get(&place.journal) else { return Vec::new() };
+        let offset = self.identity.genesis.utc_offset_minutes;
+        (0..)
+            .zip(facts)
+            .map(|(index, fact)| Placed {
+                place,
+                index,
+                id: fact.record_id(self.business(), place.journal, place.seq, index),
+                time: entry.time,
+                day: fact.occurred().map_or(entry.page.day, |at| Day::of(at, offset)),
+                device: journal.info.device(),
+                branch: journal.info.fork.is_some(),
+                fact,
+            })
+            .collect()
+    }
+
+    fn note_page(&mut self, place: Place, entry: &Entry, facts: u32) {
+        let span = self.pages.entry((place.journal, entry.page.ordinal)).or_insert(super::PageSpan {
+            day: entry.page.day,
+            first: place.seq,
+            last: place.seq,
+            facts: 0,
+        });
+        span.last = place.seq;
+        span.facts = span.facts.saturating_add(facts);
+    }
+
+    /// Keeps the list of conflicting fields, and tells who is looking.
+    pub(super) fn note_touched(&mut self, touched: Touched, out: &mut Vec<Output>) {
+        for (id, keys) in touched {
+            let Some(document) = self.documents.get(&id).map(LazyDocument::shared) else { continue };
+            for key in &keys {
+                let field = (id, key.clone());
+                if document.conflicted(key) {
+                    self.field_conflicts.insert(field);
+                } else {
+                    self.field_conflicts.remove(&field);
+                }
+            }
+            out.push(Output::Changed(Change::Document { document: id, keys: keys.into_iter().collect() }));
+        }
+    }
+
+    /// Entries of one journal that storage gave: after a start, or because they were blocked.
+    pub(super) fn loaded(
+        &mut self,
+        id: JournalId,
+        from: u64,
+        entries: Vec<Entry>,
+        now: Timestamp,
+        out: &mut Vec<Output>,
+    ) {
+        if self.compare_loaded(id, from, &entries, out) {
+            return;
+        }
+        self.loading.remove(&id);
+        let full = entries.len() >= LOAD_ENTRIES_MAX;
+        let before = self.journals.get(&id).map_or(0, |journal| journal.applied);
+        let blocked = self.apply_loaded(id, from, entries, now, out) == Applied::Blocked;
+        let Some(journal) = self.journals.get(&id) else { return };
+        let progress = journal.applied > before;
+        if full && !blocked {
+            self.load(id, out);
+        }
+        if progress {
+            self.unblock(out);
+        }
+    }
+
+    fn apply_loaded(
+        &mut self,
+        id: JournalId,
+        from: u64,
+        entries: Vec<Entry>,
+        now: Timestamp,
+        out: &mut Vec<Output>,
+    ) -> Applied {
+        for (seq, entry) in (from..).zip(entries) {
+            let Some(journal) = self.journals.get_mut(&id) else { break };
+            let hash = journal.next_hash(&entry);
+            if seq == journal.high.saturating_add(1) {
+                journal.advance(hash, &entry);
+                self.clock.observe(entry.time, now);
+            }
+            if self.journals.get(&id).is_none_or(|journal| seq != journal.applied.saturating_add(1)) {
+                continue;
+            }
+            let place = Place { journal: id, seq };
+            if self.apply(place, entry.mark.map_or(hash, |mark| mark.hash), &entry, out) == Applied::Blocked {
+                return Applied::Blocked;
+            }
+        }
+        Applied::Done
+    }
+
+    /// Asks for the unapplied entries of a journal.
+    pub(super) fn load(&mut self, id: JournalId, out: &mut Vec<Output>) {
+        if let Some(journal) = self.journals.get(&id)
+            && self.loading.insert(id)
+        {
+            out.push(Output::Load { journal: id, from: journal.applied.saturating_add(1) });
+        }
+    }
+
+    /// Tries again the journals that waited for others.
+    pub(super) fn unblock(&mut self, out: &mut Vec<Output>) {
+        for id in std::mem::take(&mut self.blocked) {
+            self.load(id, out);
+        }
+    }
+
+    /// Facts that have to be counted anew, because an earlier copy of a record arrived later.
+    pub(super) fn fetched(&mut self, entries: Vec<(Place, Entry)>, out: &mut Vec<Output>) {
+        let mut all = Vec::new();
+        for (place, entry) in &entries {
+            if let Ok(body) = entry.body() {
+                all.push((*place, entry, body));
+            }
+        }
+        let placed: Vec<Placed<'_>> =
+            all.iter().flat_map(|(place, entry, body)| self.placed(*place, entry, &body.facts)).collect();
+        let again = self.books.recount(&placed);
+        if !again.is_empty() {
+            let mut wanted: Vec<Place> =
+                again.into_iter().flat_map(|Followup::Recount { old, new }| [old.0, new.0]).collect();
+            wanted.sort_unstable();
+            wanted.dedup();
+            out.push(Output::Fetch(wanted));
+        }
+    }
+}

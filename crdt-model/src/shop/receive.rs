@@ -1,0 +1,287 @@
+//! What other devices say.
+
+use super::{Change, LinkId, LinkKind, Output, Shop, StoredEntry};
+use crate::entry::Place;
+use crate::frontier::FrontierRow;
+use crate::ids::{DeviceId, JournalId};
+use crate::journal::{Journal, JournalError};
+use crate::shop::apply::Applied;
+use crate::sync::codec::Run;
+use crate::sync::message::{Asking, Bye, ByeCode, FRONTIER_ROWS_AT_ONCE, Hello, Message, PROTOCOL_VERSION};
+use crate::sync::session::Session;
+use crate::time::Timestamp;
+
+impl Shop {
+    pub(super) fn link_up(
+        &mut self,
+        link: LinkId,
+        device: DeviceId,
+        kind: LinkKind,
+        now: Timestamp,
+        out: &mut Vec<Output>,
+    ) {
+        self.sessions.insert(link, Session::new(device, kind, now));
+        let hello = Hello {
+            version: PROTOCOL_VERSION,
+            business: self.business(),
+            certificate: self.identity.certificate.clone(),
+        };
+        out.push(Output::Send(link, Message::Hello(hello).to_frame()));
+    }
+
+    pub(super) fn link_down(&mut self, link: LinkId, out: &mut Vec<Output>) {
+        let Some(session) = self.sessions.remove(&link) else { return };
+        if session.greeted {
+            out.push(Output::Changed(Change::Peer { device: session.device, up: false }));
+        }
+        self.bringing.retain(|_, (bringer, _)| *bringer != link);
+        self.ask_spared(out);
+    }
+
+    pub(super) fn received(&mut self, link: LinkId, frame: &[u8], now: Timestamp, out: &mut Vec<Output>) {
+        let Some(session) = self.sessions.get(&link) else { return };
+        let message = match Message::from_frame(frame) {
+            Ok(message) => message,
+            Err(error) => return self.part(link, ByeCode::Protocol, &error.to_string(), out),
+        };
+        if let Message::Hello(hello) = message {
+            return self.greet(link, &hello, now, out);
+        }
+        if let Message::Bye(bye) = message {
+            out.push(Output::Refuse(link, bye.reason));
+            return;
+        }
+        if !session.greeted {
+            return self.part(link, ByeCode::Protocol, "the first message must be a hello", out);
+        }
+        let device = session.device;
+        self.known.entry(device).or_default().heard = now;
+        match message {
+            Message::Frontier(asking) => self.take_frontier(link, device, asking, out),
+            Message::Have(rows) => self.take_have(link, device, &rows, out),
+            Message::Entries(runs) => {
+                for run in runs {
+                    self.take_run(link, run, now, out);
+                }
+            }
+            Message::Checkpoints(checkpoints) => self.take_checkpoints(link, &checkpoints, out),
+            Message::SendBranch(point) => self.send_branch(link, point, out),
+            Message::Branch(point, run) => self.take_branch(link, point, *run, out),
+            Message::Hello(_) | Message::Bye(_) => {}
+        }
+    }
+
+    fn part(&mut self, link: LinkId, code: ByeCode, reason: &str, out: &mut Vec<Output>) {
+        let bye = Bye { code, reason: reason.to_owned() };
+        out.push(Output::Send(link, Message::Bye(bye).to_frame()));
+        out.push(Output::Refuse(link, reason.to_owned()));
+    }
+
+    /// Checks who is there. Nothing of the business is said before that.
+    fn greet(&mut self, link: LinkId, hello: &Hello, now: Timestamp, out: &mut Vec<Output>) {
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        if hello.version != PROTOCOL_VERSION {
+            let reason = format!(
+                "this device speaks protocol version {PROTOCOL_VERSION}, the other {}: update the older one",
+                hello.version
+            );
+            return self.part(link, ByeCode::Version, &reason, out);
+        }
+        if hello.certificate.device != session.device {
+            return self.part(link, ByeCode::NotEnrolled, "the certificate is another device's", out);
+        }
+        if let Err(error) = hello.certificate.verify(&self.identity.genesis) {
+            return self.part(link, ByeCode::NotEnrolled, &error.to_string(), out);
+        }
+        session.greeted = true;
+        let device = session.device;
+        self.members.entry(device).or_insert_with(|| hello.certificate.clone());
+        self.known.entry(device).or_default().heard = now;
+        out.push(Output::Greeted(link));
+        out.push(Output::Changed(Change::Peer { device, up: true }));
+        self.send_frontier(link, false, out);
+    }
+
+    /// Tells a peer what we hold, so that it sends what we lack.
+    pub(super) fn send_frontier(&mut self, link: LinkId, whole: bool, out: &mut Vec<Output>) {
+        let frontier = self.frontier();
+        let skip: Vec<JournalId> =
+            self.bringing.iter().filter(|(_, (bringer, _))| *bringer != link).map(|(id, _)| *id).collect();
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        session.spared = skip.iter().copied().collect();
+        let digest = frontier.digest();
+        let rows = (whole || frontier.0.len() <= FRONTIER_ROWS_AT_ONCE).then_some(frontier);
+        session.frontier_sent |= rows.is_some();
+        out.push(Output::Send(link, Message::Frontier(Asking { digest, frontier: rows, skip }).to_frame()));
+    }
+
+    fn take_frontier(&mut self, link: LinkId, device: DeviceId, asking: Asking, out: &mut Vec<Output>) {
+        let ours = self.frontier();
+        let frontier = match asking.frontier {
+            Some(frontier) => frontier,
+            None if asking.digest == ours.digest() => ours,
+            None => return self.send_frontier(link, true, out),
+        };
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        session.inform(&frontier.0, asking.skip);
+        if !session.frontier_sent {
+            self.send_frontier(link, true, out);
+        }
+        for row in &frontier.0 {
+            self.known.entry(device).or_default().holds.insert(row.journal, row.high);
+            self.compare_row(link, row, out);
+        }
+        self.roll_if_outrun(out);
+        self.pump(link, out);
+    }
+
+    /// Notes who brings what we lack, and asks about a fork where equal lengths differ.
+    fn compare_row(&mut self, link: LinkId, theirs: &FrontierRow, out: &mut Vec<Output>) {
+        let ours = self.journals.get(&theirs.journal);
+        let high = ours.map_or(0, |journal| journal.high);
+        let spared = self.sessions.get(&link).is_some_and(|session| session.spared.contains(&theirs.journal));
+        if theirs.high > high && !spared {
+            self.bringing.entry(theirs.journal).or_insert((link, theirs.high));
+        }
+        if ours.is_some_and(|journal| journal.marked.0 == theirs.high && journal.marked.1.short() != theirs.hash) {
+            self.ask_about_fork(link, theirs.journal, out);
+        }
+    }
+
+    /// A peer holds more of our own journal than we do: this device was restored from an older
+    /// state. We take the entries back like anybody's, and write on in a new epoch.
+    fn roll_if_outrun(&mut self, out: &mut Vec<Output>) {
+        let own = self.own;
+        let high = self.journals.get(&own).map_or(0, |journal| journal.high);
+        let outrun = self
+            .sessions
+            .values()
+            .filter(|session| session.greeted)
+            .any(|session| session.sent.get(&own).is_some_and(|theirs| *theirs > high));
+        if outrun {
+            let staged = self.stage_own();
+            drop(staged);
+            self.begin_epoch(out);
+        }
+    }
+
+    fn take_have(&mut self, link: LinkId, device: DeviceId, rows: &[FrontierRow], out: &mut Vec<Output>) {
+        for row in rows {
+            let holds = self.known.entry(device).or_default().holds.entry(row.journal).or_insert(0);
+            *holds = (*holds).max(row.high);
+            if let Some(session) = self.sessions.get_mut(&link) {
+                session.holds(Place { journal: row.journal, seq: row.high });
+            }
+        }
+        self.pump(link, out);
+    }
+
+    /// Verifies a run, stores it, and applies what can be applied.
+    fn take_run(&mut self, link: LinkId, run: Run, now: Timestamp, out: &mut Vec<Output>) {
+        let id = run.journal;
+        if let Some(reason) = self.meet_journal(&run, out) {
+            return self.part(link, ByeCode::Protocol, &reason, out);
+        }
+        let Some(journal) = self.journals.get(&id) else {
+            // It knows a journal that it didn't introduce: start over.
+            return self.send_frontier(link, true, out);
+        };
+        let last = run.start.saturating_add(run.entries.len() as u64).saturating_sub(1);
+        if last <= journal.high || self.is_closed(id) {
+            if let Some(session) = self.sessions.get_mut(&link) {
+                session.holds(Place { journal: id, seq: last });
+            }
+            return;
+        }
+        if run.start != journal.high.saturating_add(1) {
+            return self.send_frontier(link, true, out);
+        }
+        let hashes = match journal.verify_run(&run.entries, &run.signature) {
+            Ok(hashes) => hashes,
+            Err(JournalError::BrokenChain) => return self.ask_about_fork(link, id, out),
+            Err(error) => return self.part(link, ByeCode::Protocol, &error.to_string(), out),
+        };
+        self.store_run(link, run, &hashes, now, out);
+        self.unblock(out);
+    }
+
+    fn store_run(
+        &mut self,
+        link: LinkId,
+        run: Run,
+        hashes: &[crate::ids::EntryHash],
+        now: Timestamp,
+        out: &mut Vec<Output>,
+    ) {
+        let id = run.journal;
+        let count = run.entries.len();
+        let mut blocked = self.journals.get(&id).is_some_and(|journal| journal.applied < journal.high);
+        for (index, (mut entry, hash)) in run.entries.into_iter().zip(hashes).enumerate() {
+            if index + 1 == count {
+                entry.mark = Some(crate::entry::Mark { hash: *hash, signature: run.signature });
+            }
+            let Some(journal) = self.journals.get_mut(&id) else { return };
+            journal.advance(*hash, &entry);
+            let place = Place { journal: id, seq: journal.high };
+            self.clock.observe(entry.time, now);
+            if !blocked {
+                blocked = self.apply(place, *hash, &entry, out) == Applied::Blocked;
+            }
+            self.staged.push(StoredEntry { place, bytes: entry.to_bytes() });
+        }
+        if blocked {
+            self.blocked.insert(id);
+        }
+        self.staged_from_peers = true;
+        self.advanced.insert(id, Some(link));
+        let high = self.journals.get(&id).map_or(0, |journal| journal.high);
+        if let Some(session) = self.sessions.get_mut(&link) {
+            session.received += count as u64;
+            session.holds(Place { journal: id, seq: high });
+            self.known.entry(session.device).or_default().holds.insert(id, high);
+        }
+        if self.bringing.get(&id).is_some_and(|(_, wanted)| high >= *wanted) {
+            self.bringing.remove(&id);
+            self.ask_spared(out);
+        }
+    }
+
+    /// Learns a journal from the run that introduces it.
+    fn meet_journal(&mut self, run: &Run, out: &mut Vec<Output>) -> Option<String> {
+        let Some(info) = &run.info else { return None };
+        if self.journals.contains_key(&run.journal) {
+            return None;
+        }
+        if info.id() != run.journal {
+            return Some("a journal is introduced under another's id".to_owned());
+        }
+        if let Err(error) = info.verify(&self.identity.genesis) {
+            return Some(error.to_string());
+        }
+        if let Some(fork) = info.fork {
+            let base = info.genesis.id();
+            if self.journals.get(&base).is_some_and(|journal| journal.high > fork.seq) {
+                self.split_known(base, fork, out);
+            }
+        }
+        self.members.entry(info.device()).or_insert_with(|| info.certificate.clone());
+        self.journals.insert(run.journal, Journal::new(info.clone()));
+        out.push(Output::Begun(info.clone()));
+        None
+    }
+
+    /// Asks for journals that were to come by a link that is gone or done.
+    pub(super) fn ask_spared(&mut self, out: &mut Vec<Output>) {
+        let links: Vec<LinkId> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| {
+                session.greeted && session.spared.iter().any(|journal| !self.bringing.contains_key(journal))
+            })
+            .map(|(link, _)| *link)
+            .collect();
+        for link in links {
+            self.send_frontier(link, true, out);
+        }
+    }
+}

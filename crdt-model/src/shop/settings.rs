@@ -1,0 +1,73 @@
+//! The business's settings, as the settings document has them.
+
+use super::Shop;
+use crate::document::{DocumentId, FieldEdit, FieldValue, field_key};
+use crate::record::Ledger;
+
+/// Which relay asks customers for M-PESA payments: `<device id>:<epoch>`.
+pub const PAYING_RELAY: &str = "paying_relay";
+/// The M-PESA shortcode that the paying relay collects for.
+pub const PAYING_SHORTCODE: &str = "paying_shortcode";
+/// Refuse sales of products that are not in the catalogue (`true`), or warn (`false`).
+pub const REQUIRE_KNOWN_SKU: &str = "require_known_sku";
+
+/// The settings that the shop itself acts on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Who pushes intents; `None` while nobody is named, or two are at once.
+    pub paying_ledger: Option<Ledger>,
+    /// The shortcode that it collects for.
+    pub paying_shortcode: Option<String>,
+    /// Refuse sales of unknown products.
+    pub require_known_sku: bool,
+}
+
+impl Settings {
+    /// The edits that name the paying relay of a shortcode.
+    #[must_use]
+    pub fn name_paying_relay(ledger: Ledger, shortcode: &str) -> Vec<(DocumentId, FieldEdit)> {
+        let text = |field: &str, value: String| {
+            let edit = FieldEdit {
+                record: DocumentId::settings_record(),
+                field: field.to_owned(),
+                value: Some(FieldValue::Text(value)),
+            };
+            (DocumentId::Settings, edit)
+        };
+        vec![
+            text(PAYING_RELAY, format!("{}:{}", ledger.relay, ledger.epoch)),
+            text(PAYING_SHORTCODE, shortcode.to_owned()),
+        ]
+    }
+}
+
+impl Shop {
+    /// The settings that the shop itself acts on.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        let Some(document) = self.document(DocumentId::Settings) else { return Settings::default() };
+        let text = |field: &str| match document.field(DocumentId::settings_record(), field) {
+            Some(FieldValue::Text(text)) => Some(text),
+            Some(FieldValue::Int(_) | FieldValue::Bool(_)) | None => None,
+        };
+        // Two relays named at once: nobody pushes until a person decides.
+        let settled = !document.conflicted(&field_key(DocumentId::settings_record(), PAYING_RELAY));
+        Settings {
+            paying_ledger: text(PAYING_RELAY).filter(|_| settled).and_then(|text| parse_ledger(&text)),
+            paying_shortcode: text(PAYING_SHORTCODE),
+            require_known_sku: document.field(DocumentId::settings_record(), REQUIRE_KNOWN_SKU)
+                == Some(FieldValue::Bool(true)),
+        }
+    }
+
+    /// Conflicts that wait for a person: between facts, and between edits of one field.
+    #[must_use]
+    pub fn conflict_count(&self) -> u64 {
+        self.books.open_conflict_count() + self.field_conflicts.len() as u64
+    }
+}
+
+fn parse_ledger(text: &str) -> Option<Ledger> {
+    let (relay, epoch) = text.split_once(':')?;
+    Some(Ledger { relay: relay.parse().ok()?, epoch: epoch.parse().ok()? })
+}

@@ -1,0 +1,232 @@
+//! Stories of a shop's devices, in virtual time. Each prints its seed.
+
+mod support;
+
+use crdt_model::document::{DocumentId, FieldEdit, FieldValue};
+use crdt_model::ids::RecordId;
+use crdt_model::record::Kind;
+use crdt_model::shop::Operation;
+use support::{Dice, ShopNet, bread};
+
+fn sales(net: &ShopNet, index: usize) -> usize {
+    net.shop(index).books().count_of(Kind::Sale)
+}
+
+fn edit(record: RecordId, field: &str, value: &str) -> Operation {
+    let edit = FieldEdit { record, field: field.to_owned(), value: Some(FieldValue::Text(value.to_owned())) };
+    Operation { edits: vec![(DocumentId::catalogue(record), edit)], ..Operation::default() }
+}
+
+fn values(net: &ShopNet, index: usize, record: RecordId, field: &str) -> Vec<FieldValue> {
+    let document = net.shop(index).document(DocumentId::catalogue(record)).unwrap();
+    document.values(record, field).into_iter().map(|valued| valued.value).collect()
+}
+
+#[test]
+fn a_sale_reaches_a_linked_till_at_once_and_every_device_in_time() {
+    let mut net = ShopNet::new(1, 2);
+    net.heal(0, 1);
+    net.run_until_quiet();
+    net.act(0, bread(2, None)).unwrap();
+    net.run_until_quiet();
+    assert_eq!(sales(&net, 1), 1);
+    assert_eq!(sales(&net, 2), 0, "the relay is not linked yet");
+    net.heal(1, 2);
+    net.run_until_quiet();
+    assert_eq!(sales(&net, 2), 1, "carried on by a till that did not make it");
+    net.assert_converged();
+}
+
+#[test]
+fn tills_that_were_apart_merge_in_both_directions() {
+    let mut net = ShopNet::new(2, 2);
+    for _ in 0..700 {
+        net.act(0, bread(1, None)).unwrap();
+    }
+    for _ in 0..300 {
+        net.act(1, bread(3, None)).unwrap();
+    }
+    net.heal(0, 1);
+    net.heal(1, 2);
+    net.run_until_quiet();
+    assert_eq!(sales(&net, 0), 1_000);
+    net.assert_converged();
+}
+
+#[test]
+fn edits_of_different_fields_merge_and_edits_of_one_field_keep_both_values() {
+    let mut net = ShopNet::new(3, 2);
+    net.heal(0, 1);
+    net.heal(0, 2);
+    let product = RecordId::from_client(net.shop(0).business(), "product", "BREAD");
+    net.act(0, edit(product, "name", "Bread")).unwrap();
+    net.run_until_quiet();
+    net.cut(0, 1);
+    net.act(0, edit(product, "category", "bakery")).unwrap();
+    net.act(1, edit(product, "unit", "loaf")).unwrap();
+    net.act(0, edit(product, "name", "White bread")).unwrap();
+    net.act(1, edit(product, "name", "Brown bread")).unwrap();
+    net.run_until_quiet();
+    net.heal(0, 1);
+    net.run_until_quiet();
+    net.assert_converged();
+    assert_eq!(values(&net, 0, product, "category").len(), 1);
+    assert_eq!(values(&net, 0, product, "unit").len(), 1);
+    assert_eq!(values(&net, 0, product, "name").len(), 2);
+    assert_eq!(net.shop(2).conflict_count(), 1);
+
+    net.act(1, edit(product, "name", "Brown bread")).unwrap();
+    net.run_until_quiet();
+    net.assert_converged();
+    assert_eq!(net.shop(2).conflict_count(), 0);
+}
+
+#[test]
+fn a_lost_till_gets_everything_back_and_writes_on_in_a_new_epoch() {
+    let mut net = ShopNet::new(4, 2);
+    net.heal(0, 2);
+    for _ in 0..200 {
+        net.act(0, bread(1, None)).unwrap();
+    }
+    net.run_until_quiet();
+    net.crash(0);
+    net.devices[0].disk = support::Disk::default();
+    net.start(0, false);
+    net.act(0, bread(1, None)).unwrap();
+    net.heal(0, 2);
+    net.run_until_quiet();
+    assert_eq!(sales(&net, 0), 201);
+    net.act(0, bread(1, None)).unwrap();
+    net.heal(1, 2);
+    net.run_until_quiet();
+    net.assert_converged();
+    assert_eq!(sales(&net, 1), 202);
+}
+
+#[test]
+fn a_till_restored_from_an_old_backup_takes_its_own_entries_back() {
+    let mut net = ShopNet::new(5, 2);
+    net.heal(0, 2);
+    net.act(0, bread(1, None)).unwrap();
+    net.run_until_quiet();
+    let backup = net.devices[0].disk.clone();
+    for _ in 0..50 {
+        net.act(0, bread(1, None)).unwrap();
+    }
+    net.run_until_quiet();
+    net.crash(0);
+    net.devices[0].disk = backup;
+    // The marker went unnoticed, so the old epoch goes on until the relay shows that it holds more.
+    net.start(0, false);
+    net.heal(0, 2);
+    net.run_until_quiet();
+    assert_eq!(sales(&net, 0), 51);
+    net.act(0, bread(1, None)).unwrap();
+    net.heal(1, 2);
+    net.run_until_quiet();
+    net.assert_converged();
+    assert_eq!(sales(&net, 1), 52);
+}
+
+#[test]
+fn a_copied_till_that_sold_twice_loses_no_sale() {
+    let mut net = ShopNet::new(6, 2);
+    net.heal(0, 1);
+    net.heal(1, 2);
+    for _ in 0..10 {
+        net.act(0, bread(1, None)).unwrap();
+    }
+    net.run_until_quiet();
+    net.cut(0, 1);
+    let copy = net.devices[0].disk.clone();
+    let identity = net.devices[0].identity.clone();
+    let twin = net.add(identity, copy);
+    for _ in 0..5 {
+        net.act(0, bread(1, None)).unwrap();
+    }
+    for _ in 0..7 {
+        net.act(twin, bread(2, None)).unwrap();
+    }
+    net.heal(0, 1);
+    net.run_until_quiet();
+    net.heal(twin, 2);
+    net.run_until_quiet();
+    assert_eq!(sales(&net, 1), 22);
+    net.act(0, bread(1, None)).unwrap();
+    net.act(twin, bread(1, None)).unwrap();
+    net.run_until_quiet();
+    assert_eq!(sales(&net, 2), 24);
+    net.assert_converged();
+}
+
+#[test]
+fn a_client_that_repeats_itself_is_answered_the_same_and_sells_once() {
+    let mut net = ShopNet::new(7, 2);
+    let first = net.act(0, bread(1, Some("42"))).unwrap();
+    let again = net.act(0, bread(1, Some("42"))).unwrap();
+    assert!(again.repeated);
+    assert_eq!(first.records, again.records);
+    assert!(net.act(0, bread(2, Some("42"))).is_err());
+    // Entered again on another till that had not heard of it.
+    net.act(1, bread(1, Some("42"))).unwrap();
+    net.heal(0, 1);
+    net.heal(1, 2);
+    net.run_until_quiet();
+    net.assert_converged();
+    assert_eq!(sales(&net, 2), 1);
+}
+
+#[test]
+fn random_days_with_cuts_and_crashes_converge() {
+    for seed in 100..130 {
+        random_day(seed);
+    }
+}
+
+fn random_day(seed: u64) {
+    let mut net = ShopNet::new(seed, 3);
+    let mut dice = Dice::new(seed);
+    let product = RecordId::from_client(net.shop(0).business(), "product", "BREAD");
+    let mut recorded = 0;
+    let mut linked = std::collections::BTreeSet::new();
+    for step in 0..120 {
+        let a = usize::try_from(dice.roll(4)).unwrap();
+        let b = usize::try_from(dice.roll(4)).unwrap();
+        match dice.roll(10) {
+            0..5 => {
+                let key = format!("{}", dice.roll(1_000_000));
+                recorded += usize::from(!net.act(a, bread(1, Some(&key))).unwrap().repeated);
+            }
+            5 => {
+                net.act(a, edit(product, "name", &format!("name {step}"))).unwrap();
+            }
+            6 if a != b && !linked.contains(&(a.min(b), a.max(b))) => {
+                net.heal(a, b);
+                linked.insert((a.min(b), a.max(b)));
+            }
+            7 if a != b => {
+                net.cut(a, b);
+                linked.remove(&(a.min(b), a.max(b)));
+            }
+            8 => {
+                if dice.roll(2) == 0 {
+                    net.snapshot(a);
+                }
+                net.crash(a);
+                linked.retain(|(x, y)| *x != a && *y != a);
+                net.start(a, dice.roll(4) == 0);
+            }
+            _ => net.run_until_quiet(),
+        }
+    }
+    for a in 0..4 {
+        for b in 0..a {
+            if !linked.contains(&(b, a)) {
+                net.heal(a, b);
+            }
+        }
+    }
+    net.run_until_quiet();
+    net.assert_converged();
+    assert_eq!(sales(&net, 0), recorded, "seed {seed}");
+}
