@@ -379,23 +379,32 @@ impl ShopNet {
         self.carry_out(index, outputs);
     }
 
+    /// Opens a link to a device whose other end the test plays itself.
+    pub fn play_peer(&mut self, index: usize, device: DeviceId) -> LinkId {
+        let link = LinkId(self.next_link);
+        self.next_link += 1;
+        self.feed(index, Input::LinkUp(link, device, LinkKind::Memory));
+        link
+    }
+
+    /// Gives an input to a device and carries out what follows.
+    pub fn feed(&mut self, index: usize, input: Input) {
+        let now = self.now;
+        let outputs = self.devices[index].shop.as_mut().unwrap().handle(input, now);
+        self.carry_out(index, outputs);
+    }
+
     /// Every running device holds the same entries and shows the same figures and documents.
     pub fn assert_converged(&self) {
         let mut seen = None;
         for (index, device) in self.devices.iter().enumerate() {
             let Some(shop) = &device.shop else { continue };
             let heads: Vec<_> = shop.documents().map(|(id, document)| (id, document.heads())).collect();
-            let state = (shop.frontier(), figures(shop), heads, shop.conflict_count());
+            let state = (shop.frontier(), shop.books().digest(), heads, shop.conflict_count());
             match &seen {
                 None => seen = Some(state),
                 Some(first) => assert_eq!(first, &state, "seed {}: device {index} differs", self.seed),
             }
         }
     }
-}
-
-fn figures(shop: &Shop) -> String {
-    let books = shop.books();
-    let stock: Vec<_> = books.stock_levels(None).collect();
-    format!("{:?} {stock:?} {:?}", books.business(), books.payment_sums())
 }

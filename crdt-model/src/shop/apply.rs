@@ -132,13 +132,9 @@ impl Shop {
     /// Folds an entry's facts into the books.
     pub(super) fn fold(&mut self, place: Place, entry: &Entry, body: &Body, out: &mut Vec<Output>) {
         self.note_page(place, entry, u32::try_from(body.facts.len()).unwrap_or(u32::MAX));
-        let mut wanted = Vec::new();
+        let mut recounts = Vec::new();
         for placed in self.placed(place, entry, &body.facts) {
-            for followup in self.books.fold(&placed) {
-                match followup {
-                    Followup::Recount { old, new } => wanted.extend([old.0, new.0]),
-                }
-            }
+            recounts.extend(self.books.fold(&placed));
             out.push(Output::Changed(Change::Fact {
                 kind: placed.fact.kind(),
                 record: placed.id,
@@ -152,9 +148,16 @@ impl Shop {
                 self.members.insert(certificate.device, certificate.clone());
             }
         }
+        self.fetch_for(recounts, out);
+    }
+
+    /// Asks for the facts that the books need to count records anew.
+    pub(super) fn fetch_for(&self, recounts: Vec<Followup>, out: &mut Vec<Output>) {
+        let mut wanted: Vec<Place> =
+            recounts.into_iter().flat_map(|Followup::Recount { old, new }| [old.0, new.0]).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
         if !wanted.is_empty() {
-            wanted.sort_unstable();
-            wanted.dedup();
             out.push(Output::Fetch(wanted));
         }
     }
@@ -285,12 +288,6 @@ impl Shop {
         let placed: Vec<Placed<'_>> =
             all.iter().flat_map(|(place, entry, body)| self.placed(*place, entry, &body.facts)).collect();
         let again = self.books.recount(&placed);
-        if !again.is_empty() {
-            let mut wanted: Vec<Place> =
-                again.into_iter().flat_map(|Followup::Recount { old, new }| [old.0, new.0]).collect();
-            wanted.sort_unstable();
-            wanted.dedup();
-            out.push(Output::Fetch(wanted));
-        }
+        self.fetch_for(again, out);
     }
 }

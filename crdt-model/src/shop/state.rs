@@ -186,6 +186,7 @@ impl Shop {
             shop.loading.insert(*journal);
             out.push(Output::Load { journal: *journal, from: state.applied.saturating_add(1) });
         }
+        shop.fetch_for(shop.books.pending(), &mut out);
         Ok((shop, out))
     }
 

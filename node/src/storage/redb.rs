@@ -1,0 +1,278 @@
+//! Storage in one redb file: reading and committing. Files are created and opened in `file`.
+
+use std::fmt;
+use std::io::ErrorKind;
+use std::ops::{Bound, ControlFlow, RangeInclusive};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use crdt_model::entry::Place;
+use crdt_model::ids::JournalId;
+use redb::{Database, ReadableDatabase, ReadableTableMetadata};
+
+use super::tables::{JOURNAL, PLACE_BYTES, ROWS, place_key, place_keys, place_of, row_key, row_name, rows_from};
+use super::{Batch, Durability, Keys, ReadEnd, ReadLimits, Reader, Row, RowPage, Rows, Sizes, Storage, StorageError};
+
+/// The engine of tills and of relays on one machine.
+///
+/// Another process that opens the file meanwhile is refused. Dropping it closes the file cleanly,
+/// so that the next opening needn't check all of it.
+pub struct RedbStorage {
+    database: Arc<Database>,
+    path: PathBuf,
+    file_id: [u8; 16],
+    ended: bool,
+}
+
+impl RedbStorage {
+    /// Where the file is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The id that the file got when it was created. A copy has the same one.
+    #[must_use]
+    pub fn file_id(&self) -> [u8; 16] {
+        self.file_id
+    }
+
+    pub(super) fn of_database(database: Database, path: PathBuf, file_id: [u8; 16]) -> Self {
+        Self { database: Arc::new(database), path, file_id, ended: false }
+    }
+}
+
+impl fmt::Debug for RedbStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedbStorage").field("path", &self.path).field("ended", &self.ended).finish_non_exhaustive()
+    }
+}
+
+impl Storage for RedbStorage {
+    fn commit(&mut self, batch: &Batch) -> Result<(), StorageError> {
+        if self.ended {
+            return Err(StorageError::Ended);
+        }
+        let written = batch.check_sizes().and_then(|()| guarded(|| write(&self.database, batch)));
+        self.ended = written.is_err();
+        written
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        Arc::new(RedbReader { database: Arc::downgrade(&self.database), path: self.path.clone() })
+    }
+}
+
+fn write(database: &Database, batch: &Batch) -> Result<(), redb::Error> {
+    let mut transaction = database.begin_write()?;
+    match batch.durability {
+        Durability::OwnEntries => {}
+        Durability::PeerData => transaction.set_two_phase_commit(true),
+        Durability::Background => transaction.set_durability(redb::Durability::None)?,
+    }
+    if !(batch.entries.is_empty() && batch.dropped.is_empty()) {
+        let mut journal = transaction.open_table(JOURNAL)?;
+        for place in &batch.dropped {
+            journal.remove(&place_key(place.journal, place.seq))?;
+        }
+        for entry in &batch.entries {
+            journal.insert(&place_key(entry.place.journal, entry.place.seq), entry.bytes.as_slice())?;
+        }
+    }
+    if !batch.rows.is_empty() {
+        let mut rows = transaction.open_table(ROWS)?;
+        for row in &batch.rows {
+            let key = row_key(row.rows, &row.key);
+            match &row.value {
+                Some(value) => rows.insert(key.as_slice(), value.as_slice())?,
+                None => rows.remove(key.as_slice())?,
+            };
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Readers don't keep the file open: it closes when its storage is dropped.
+struct RedbReader {
+    database: Weak<Database>,
+    path: PathBuf,
+}
+
+impl fmt::Debug for RedbReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedbReader").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl RedbReader {
+    fn read<T>(&self, read: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>) -> Result<T, StorageError> {
+        let database = self.database.upgrade().ok_or(StorageError::Closed)?;
+        guarded(|| read(&database.begin_read()?))
+    }
+}
+
+impl Reader for RedbReader {
+    fn entries(
+        &self,
+        journal: JournalId,
+        seqs: RangeInclusive<u64>,
+        limits: ReadLimits,
+        each: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>,
+    ) -> Result<ReadEnd, StorageError> {
+        if seqs.is_empty() {
+            return Ok(ReadEnd::Finished);
+        }
+        let keys = place_keys(journal, &seqs);
+        let mut held = self.read(|transaction| {
+            Ok(transaction.open_table(JOURNAL)?.range::<&[u8; PLACE_BYTES]>(keys.start()..=keys.end())?)
+        })?;
+        let mut count = 0;
+        let mut bytes_read = 0;
+        let mut next = *seqs.start();
+        // Only the engine's own steps are guarded: a panic in `each` is the caller's.
+        while let Some((key, value)) = guarded(|| Ok(held.next().transpose()?))? {
+            let Place { journal: found, seq } = place_of(key.value());
+            if found != journal || seq < next || seq > *seqs.end() {
+                return Err(out_of_order());
+            }
+            next = seq.saturating_add(1);
+            let bytes = value.value();
+            if !limits.admits(count, bytes_read, bytes.len()) {
+                return Ok(ReadEnd::At(seq));
+            }
+            count += 1;
+            bytes_read += bytes.len();
+            if each(seq, bytes).is_break() {
+                return Ok(ReadEnd::broken_off(seq, &seqs));
+            }
+        }
+        Ok(ReadEnd::Finished)
+    }
+
+    fn entry(&self, place: Place) -> Result<Option<Vec<u8>>, StorageError> {
+        self.read(|transaction| {
+            let journal = transaction.open_table(JOURNAL)?;
+            Ok(journal.get(&place_key(place.journal, place.seq))?.map(|bytes| bytes.value().to_vec()))
+        })
+    }
+
+    fn seqs(&self, journal: JournalId) -> Result<Option<RangeInclusive<u64>>, StorageError> {
+        let keys = place_keys(journal, &(0..=u64::MAX));
+        self.read(|transaction| {
+            let table = transaction.open_table(JOURNAL)?;
+            let mut held = table.range::<&[u8; PLACE_BYTES]>(keys.start()..=keys.end())?;
+            let Some((first, _)) = held.next().transpose()? else {
+                return Ok(None);
+            };
+            let low = place_of(first.value()).seq;
+            let last = held.next_back().transpose()?;
+            let high = last.map_or(low, |(last, _)| place_of(last.value()).seq);
+            Ok(Some(low..=high))
+        })
+    }
+
+    fn journals(&self, after: Option<JournalId>, journals_max: usize) -> Result<Vec<JournalId>, StorageError> {
+        self.read(|transaction| {
+            let table = transaction.open_table(JOURNAL)?;
+            let mut journals = Vec::new();
+            let mut behind = after.map(|journal| place_key(journal, u64::MAX));
+            while journals.len() < journals_max {
+                let from = behind.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+                let Some((key, _)) = table.range::<&[u8; PLACE_BYTES]>((from, Bound::Unbounded))?.next().transpose()?
+                else {
+                    break;
+                };
+                if behind.as_ref().is_some_and(|behind| key.value() <= behind) {
+                    return Err(redb::Error::Corrupted(OUT_OF_ORDER.to_owned()));
+                }
+                let journal = place_of(key.value()).journal;
+                journals.push(journal);
+                behind = Some(place_key(journal, u64::MAX));
+            }
+            Ok(journals)
+        })
+    }
+
+    fn row(&self, rows: Rows, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        self.read(|transaction| {
+            let table = transaction.open_table(ROWS)?;
+            Ok(table.get(row_key(rows, key).as_slice())?.map(|value| value.value().to_vec()))
+        })
+    }
+
+    fn rows(&self, rows: Rows, keys: Keys<'_>, limits: ReadLimits) -> Result<RowPage, StorageError> {
+        let prefix = row_key(rows, keys.prefix);
+        let from = rows_from(rows, keys);
+        self.read(|transaction| {
+            let table = transaction.open_table(ROWS)?;
+            let mut page = RowPage::default();
+            let mut bytes_read = 0;
+            let from = from.as_ref().map(Vec::as_slice);
+            for row in table.range::<&[u8]>((from, Bound::Unbounded))? {
+                let (key, value) = row?;
+                if !key.value().starts_with(&prefix) {
+                    break;
+                }
+                let name = row_name(key.value());
+                if page.rows.last().map(|row| row.key.as_slice()).or(keys.after).is_some_and(|before| name <= before) {
+                    return Err(redb::Error::Corrupted(OUT_OF_ORDER.to_owned()));
+                }
+                let bytes = name.len() + value.value().len();
+                if !limits.admits(page.rows.len(), bytes_read, bytes) {
+                    page.more = true;
+                    break;
+                }
+                bytes_read += bytes;
+                page.rows.push(Row { key: name.to_vec(), value: value.value().to_vec() });
+            }
+            Ok(page)
+        })
+    }
+
+    fn sizes(&self) -> Result<Sizes, StorageError> {
+        let (entries, rows) = self
+            .read(|transaction| Ok((transaction.open_table(JOURNAL)?.len()?, transaction.open_table(ROWS)?.len()?)))?;
+        // An engine without a file, as in tests, has no path to measure.
+        let file_bytes = if self.path.as_os_str().is_empty() { 0 } else { std::fs::metadata(&self.path)?.len() };
+        Ok(Sizes { file_bytes, entries, rows })
+    }
+}
+
+/// A damaged file may hold keys in any order; a caller that reads page by page would never end.
+const OUT_OF_ORDER: &str = "keys out of order";
+
+fn out_of_order() -> StorageError {
+    StorageError::Corrupt(OUT_OF_ORDER.to_owned())
+}
+
+/// Turns the engine's errors into ours, and its panics too: on a damaged file it may panic.
+pub(super) fn guarded<T>(engine: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, StorageError> {
+    catch_unwind(AssertUnwindSafe(engine))
+        .unwrap_or_else(|panic| Err(redb::Error::Corrupted(panic_text(panic.as_ref()))))
+        .map_err(StorageError::from)
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("the storage engine gave up").to_owned()
+}
+
+impl From<redb::Error> for StorageError {
+    fn from(error: redb::Error) -> Self {
+        if let redb::Error::Io(error) = error {
+            // What these two kinds mean here: not this engine's file, or cut short.
+            let damaged = matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof);
+            return if damaged { Self::Corrupt(error.to_string()) } else { error.into() };
+        }
+        if matches!(error, redb::Error::PreviousIo) {
+            return Self::Ended;
+        }
+        if matches!(error, redb::Error::DatabaseClosed) {
+            return Self::Closed;
+        }
+        Self::Corrupt(error.to_string())
+    }
+}
