@@ -18,45 +18,45 @@ use ed25519_dalek::SigningKey;
 
 /// What survives a crash.
 #[derive(Debug, Clone, Default)]
-pub struct Disk {
-    pub entries: BTreeMap<(JournalId, u64), Vec<u8>>,
-    pub journals: BTreeMap<JournalId, JournalInfo>,
-    pub snapshot: Option<Vec<u8>>,
+pub(crate) struct Disk {
+    pub(crate) entries: BTreeMap<(JournalId, u64), Vec<u8>>,
+    pub(crate) journals: BTreeMap<JournalId, JournalInfo>,
+    pub(crate) snapshot: Option<Vec<u8>>,
 }
 
 /// One device of the net.
-pub struct Device {
-    pub identity: Identity,
-    pub disk: Disk,
-    pub shop: Option<Shop>,
+pub(crate) struct Device {
+    pub(crate) identity: Identity,
+    pub(crate) disk: Disk,
+    pub(crate) shop: Option<Shop>,
     /// The peer and our end's number, for each link that is up.
     links: BTreeMap<LinkId, (usize, LinkId)>,
     inbox: VecDeque<(Timestamp, Input)>,
     wakes: Vec<Timestamp>,
-    pub frames_sent: u64,
-    pub bytes_sent: u64,
-    pub refused: Vec<String>,
+    pub(crate) frames_sent: u64,
+    pub(crate) bytes_sent: u64,
+    pub(crate) refused: Vec<String>,
     starts: u8,
 }
 
 /// Several shops, in virtual time.
-pub struct ShopNet {
-    pub devices: Vec<Device>,
-    pub now: Timestamp,
+pub(crate) struct ShopNet {
+    pub(crate) devices: Vec<Device>,
+    pub(crate) now: Timestamp,
     seed: u64,
     next_link: u64,
     latency_ms: u64,
 }
 
 /// A small generator, so that a seed replays exactly everywhere (xorshift64*).
-pub struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    pub fn roll(&mut self, sides: u64) -> u64 {
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -65,7 +65,7 @@ impl Dice {
 }
 
 /// A cash sale of one line.
-pub fn bread(quantity: i64, key: Option<&str>) -> Operation {
+pub(crate) fn bread(quantity: i64, key: Option<&str>) -> Operation {
     let source = key.map(|key| crdt_model::record::Source { instance: "test".to_owned(), key: key.to_owned() });
     let lines = vec![Line {
         sku: "BREAD".to_owned(),
@@ -90,7 +90,7 @@ pub fn bread(quantity: i64, key: Option<&str>) -> Operation {
 
 impl ShopNet {
     /// `tills` tills and then one relay, not linked yet.
-    pub fn new(seed: u64, tills: usize) -> Self {
+    pub(crate) fn new(seed: u64, tills: usize) -> Self {
         println!("ShopNet seed {seed}");
         let owner = SigningKey::from_bytes(&[250; 32]);
         let genesis = Genesis {
@@ -117,7 +117,7 @@ impl ShopNet {
     }
 
     /// Adds a device, such as a copy of another one's disk.
-    pub fn add(&mut self, identity: Identity, disk: Disk) -> usize {
+    pub(crate) fn add(&mut self, identity: Identity, disk: Disk) -> usize {
         self.devices.push(Device {
             identity,
             disk,
@@ -135,7 +135,7 @@ impl ShopNet {
         index
     }
 
-    pub fn start(&mut self, index: usize, begin_epoch: bool) {
+    pub(crate) fn start(&mut self, index: usize, begin_epoch: bool) {
         let device = &mut self.devices[index];
         device.starts += 1;
         let mut entropy = [device.starts; 32];
@@ -153,7 +153,7 @@ impl ShopNet {
     }
 
     /// Pulls the plug: what was not committed is gone, and so are the links.
-    pub fn crash(&mut self, index: usize) {
+    pub(crate) fn crash(&mut self, index: usize) {
         for (peer, link) in std::mem::take(&mut self.devices[index].links).into_values() {
             self.devices[peer].links.remove(&link);
             self.devices[peer].inbox.push_back((self.now, Input::LinkDown(link)));
@@ -165,13 +165,13 @@ impl ShopNet {
     }
 
     /// Takes a snapshot, as a long run or an orderly stop does.
-    pub fn snapshot(&mut self, index: usize) {
+    pub(crate) fn snapshot(&mut self, index: usize) {
         let device = &mut self.devices[index];
         device.disk.snapshot = device.shop.as_ref().map(Shop::snapshot);
     }
 
     /// Links two devices.
-    pub fn heal(&mut self, a: usize, b: usize) {
+    pub(crate) fn heal(&mut self, a: usize, b: usize) {
         let (left, right) = (LinkId(self.next_link), LinkId(self.next_link + 1));
         self.next_link += 2;
         self.devices[a].links.insert(left, (b, right));
@@ -182,7 +182,7 @@ impl ShopNet {
     }
 
     /// Cuts every link between two devices; frames on their way are lost.
-    pub fn cut(&mut self, a: usize, b: usize) {
+    pub(crate) fn cut(&mut self, a: usize, b: usize) {
         for (from, to) in [(a, b), (b, a)] {
             let cut: Vec<LinkId> =
                 self.devices[from].links.iter().filter(|(_, (peer, _))| *peer == to).map(|(link, _)| *link).collect();
@@ -194,12 +194,12 @@ impl ShopNet {
         }
     }
 
-    pub fn shop(&self, index: usize) -> &Shop {
+    pub(crate) fn shop(&self, index: usize) -> &Shop {
         self.devices[index].shop.as_ref().expect("the device is running")
     }
 
     /// Records an operation on a device; it is durable when this answers.
-    pub fn act(&mut self, index: usize, operation: Operation) -> Result<Acted, ActError> {
+    pub(crate) fn act(&mut self, index: usize, operation: Operation) -> Result<Acted, ActError> {
         let now = self.now;
         let outputs = self.devices[index].shop.as_mut().unwrap().handle(Input::Act(Box::new(operation)), now);
         self.carry_out(index, outputs).pop().expect("an answer")
@@ -343,7 +343,7 @@ impl ShopNet {
     }
 
     /// Runs until no frame and no wake-up is left.
-    pub fn run_until_quiet(&mut self) {
+    pub(crate) fn run_until_quiet(&mut self) {
         for step in 0.. {
             assert!(step < 1_000_000, "seed {}: the net never becomes quiet", self.seed);
             let inbox = self.devices.iter().filter(|device| device.shop.is_some());
@@ -380,7 +380,7 @@ impl ShopNet {
     }
 
     /// Opens a link to a device whose other end the test plays itself.
-    pub fn play_peer(&mut self, index: usize, device: DeviceId) -> LinkId {
+    pub(crate) fn play_peer(&mut self, index: usize, device: DeviceId) -> LinkId {
         let link = LinkId(self.next_link);
         self.next_link += 1;
         self.feed(index, Input::LinkUp(link, device, LinkKind::Memory));
@@ -388,14 +388,14 @@ impl ShopNet {
     }
 
     /// Gives an input to a device and carries out what follows.
-    pub fn feed(&mut self, index: usize, input: Input) {
+    pub(crate) fn feed(&mut self, index: usize, input: Input) {
         let now = self.now;
         let outputs = self.devices[index].shop.as_mut().unwrap().handle(input, now);
         self.carry_out(index, outputs);
     }
 
     /// Every running device holds the same entries and shows the same figures and documents.
-    pub fn assert_converged(&self) {
+    pub(crate) fn assert_converged(&self) {
         let mut seen = None;
         for (index, device) in self.devices.iter().enumerate() {
             let Some(shop) = &device.shop else { continue };

@@ -1,8 +1,6 @@
 //! The merge laws: the order, duplication and route of entries change nothing. The same set of
 //! entries gives the same heads, the same counted facts and the same figures.
 
-mod support;
-
 use std::collections::BTreeMap;
 
 use crdt_model::document::{DocumentId, FieldEdit, FieldValue};
@@ -16,7 +14,7 @@ use crdt_model::shop::{Input, Operation, Phone};
 use crdt_model::sync::codec::{Run, RunBuilder};
 use crdt_model::sync::message::{Hello, Message, PROTOCOL_VERSION};
 use proptest::prelude::*;
-use support::{Dice, Disk, ShopNet};
+use crate::support::{Dice, Disk, ShopNet};
 
 /// One random operation; few ids, so that tills often mean the same record.
 fn operation(net: &ShopNet, till: usize, dice: &mut Dice) -> Operation {

@@ -1,12 +1,10 @@
 //! Stories of a shop's devices, in virtual time. Each prints its seed.
 
-mod support;
-
 use crdt_model::document::{DocumentId, FieldEdit, FieldValue};
 use crdt_model::ids::RecordId;
 use crdt_model::record::Kind;
 use crdt_model::shop::Operation;
-use support::{Dice, ShopNet, bread};
+use crate::support::{Dice, ShopNet, bread};
 
 fn sales(net: &ShopNet, index: usize) -> usize {
     net.shop(index).books().count_of(Kind::Sale)
@@ -90,7 +88,7 @@ fn a_lost_till_gets_everything_back_and_writes_on_in_a_new_epoch() {
     }
     net.run_until_quiet();
     net.crash(0);
-    net.devices[0].disk = support::Disk::default();
+    net.devices[0].disk = crate::support::Disk::default();
     net.start(0, false);
     net.act(0, bread(1, None)).unwrap();
     net.heal(0, 2);

@@ -1,8 +1,6 @@
 //! Peers that are not ours, or don't keep to the protocol: nothing of theirs is applied, and the
 //! reason is clear.
 
-mod support;
-
 use crdt_model::ids::DeviceId;
 use crdt_model::record::{Certificate, Kind, Role};
 use crdt_model::shop::{Input, LinkId};
@@ -10,7 +8,7 @@ use crdt_model::sync::codec::Run;
 use crdt_model::sync::message::{Hello, Message, PROTOCOL_VERSION};
 use crdt_model::time::Timestamp;
 use ed25519_dalek::SigningKey;
-use support::{ShopNet, bread};
+use crate::support::{ShopNet, bread};
 
 fn hello(net: &ShopNet, certificate: Certificate, version: u32) -> Vec<u8> {
     Message::Hello(Hello { version, business: net.shop(0).business(), certificate }).to_frame()

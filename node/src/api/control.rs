@@ -1,0 +1,36 @@
+//! What only the running node can do for its API.
+
+use std::fmt::Debug;
+
+use crdt_model::record::Role;
+use futures::future::BoxFuture;
+
+/// What only the running node can do for its API.
+///
+/// - No call blocks; what takes time is in the future.
+/// - Nothing secret is in an error's text.
+pub trait NodeControl: Debug + Send + Sync {
+    /// Where the node's links listen, for other devices to dial.
+    fn addresses(&self) -> Vec<String>;
+
+    /// Makes an invitation for one device: the text that it redeems.
+    fn invite(&self, role: Role) -> BoxFuture<'_, Result<String, ControlError>>;
+
+    /// Looks for peers and syncs with them now, rather than when it is due.
+    fn sync_now(&self) -> BoxFuture<'_, Result<(), ControlError>>;
+
+    /// What keeps the node from serving, for a person to read; `None` if all is well.
+    fn trouble(&self) -> Option<String>;
+}
+
+/// Why the node can't do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// This device can't invite: only the one with the owner's key can.
+    #[error("{0}")]
+    NotAnOwner(String),
+    /// It can't be done at the moment.
+    #[error("{0}")]
+    Unavailable(String),
+}

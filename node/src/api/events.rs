@@ -1,0 +1,51 @@
+//! Server-sent events: hints of what changes, for pages that show it.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::Sse;
+use axum::response::sse::{Event, KeepAlive};
+use crdt_model::shop::Change;
+use futures::stream::{self, Stream};
+use serde_json::{Value, json};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::fact_json::kind_word;
+use super::state::ApiState;
+
+/// Proxies and phones drop a silent connection after half a minute.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Hints of what changes from now on: `fact`, `document`, `peer`, `quarantined`, `epoch`, and
+/// `lagged` when some were missed.
+#[utoipa::path(get, path = "/api/events", tag = "service",
+    responses((status = 200, body = String, content_type = "text/event-stream")))]
+pub(super) async fn events(State(state): State<ApiState>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let hints = stream::unfold(state.shop.changes(), next);
+    Sse::new(hints).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+}
+
+async fn next(mut changes: Receiver<Change>) -> Option<(Result<Event, Infallible>, Receiver<Change>)> {
+    let (name, data) = match changes.recv().await {
+        Ok(change) => hint(&change),
+        Err(RecvError::Lagged(missed)) => ("lagged", json!({ "missed": missed })),
+        Err(RecvError::Closed) => return None,
+    };
+    Some((Ok(Event::default().event(name).data(data.to_string())), changes))
+}
+
+fn hint(change: &Change) -> (&'static str, Value) {
+    match change {
+        Change::Fact { kind, record, device } => {
+            ("fact", json!({ "kind": kind_word(*kind), "id": record.to_string(), "device": device.to_string() }))
+        }
+        Change::Document { document, keys } => ("document", json!({ "document": document.to_string(), "keys": keys })),
+        Change::Peer { device, up } => ("peer", json!({ "device": device.to_string(), "up": up })),
+        Change::Quarantined { place } => {
+            ("quarantined", json!({ "journal": place.journal.to_string(), "seq": place.seq }))
+        }
+        Change::Epoch { epoch } => ("epoch", json!({ "epoch": epoch })),
+    }
+}

@@ -1,0 +1,219 @@
+//! Facts in JSON, as documents show them. A payer's phone number is in no fact.
+
+use crdt_model::record::{Fact, Kind, Line, Tender, TenderKind};
+use crdt_model::time::Timestamp;
+use serde_json::{Value, json};
+
+use super::payments::evidence_word;
+use super::values::rfc3339;
+
+/// A kind of fact, in the API's words.
+pub(super) const fn kind_word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Sale => "sale",
+        Kind::Expense => "expense",
+        Kind::FinancialRecord => "record",
+        Kind::StockMovement => "stock_movement",
+        Kind::StockCount => "stock_count",
+        Kind::Intent => "payment",
+        Kind::Void => "void",
+        Kind::Refund => "refund",
+        Kind::ShiftOpened => "shift_opened",
+        Kind::ShiftClosed => "shift_closed",
+        Kind::Receipt => "receipt",
+        Kind::Decline => "decline",
+        Kind::Custom => "custom",
+        Kind::Enrolment => "enrolment",
+        Kind::IntentAddressed => "payment_addressed",
+        Kind::IntentConfirmed => "payment_confirmed",
+        Kind::Resolution => "resolution",
+    }
+}
+
+/// The fact's fields.
+pub(super) fn fact_json(fact: &Fact) -> Value {
+    match fact {
+        Fact::Sale(sale) => json!({
+            "currency": sale.currency.code(),
+            "lines": lines(&sale.lines),
+            "tenders": tenders(&sale.tenders),
+            "customer_id": sale.customer.map(|id| id.to_string()),
+            "note": sale.note,
+            "ticket_id": sale.ticket.map(|id| id.to_string()),
+            "operation_id": sale.source.as_ref().map(|source| &source.key),
+            "occurred_at": occurred(sale.occurred),
+        }),
+        Fact::Void(void) => json!({
+            "sale_id": void.sale.to_string(),
+            "currency": void.currency.code(),
+            "lines": lines(&void.lines),
+            "tenders": tenders(&void.tenders),
+            "reason": void.reason,
+        }),
+        Fact::Refund(refund) => json!({
+            "sale_id": refund.sale.map(|id| id.to_string()),
+            "currency": refund.currency.code(),
+            "lines": lines(&refund.lines),
+            "tenders": tenders(&refund.tenders),
+            "reason": refund.reason,
+            "customer_id": refund.customer.map(|id| id.to_string()),
+            "operation_id": refund.source.as_ref().map(|source| &source.key),
+            "occurred_at": occurred(refund.occurred),
+        }),
+        Fact::Expense(expense) => json!({
+            "category": expense.category,
+            "amount_minor": expense.amount.minor,
+            "currency": expense.amount.currency.code(),
+            "description": expense.description,
+            "paid_with": way(expense.paid_with),
+            "operation_id": expense.source.as_ref().map(|source| &source.key),
+            "occurred_at": occurred(expense.occurred),
+        }),
+        Fact::FinancialRecord(record) => json!({
+            "record_type": record.record_type,
+            "amount_minor": record.amount.minor,
+            "currency": record.amount.currency.code(),
+            "description": record.description,
+            "operation_id": record.source.as_ref().map(|source| &source.key),
+            "occurred_at": occurred(record.occurred),
+        }),
+        Fact::Custom(custom) => json!({
+            "type": custom.operation_type,
+            "method": custom.method,
+            "path": custom.path,
+            "body": custom.body,
+            "operation_id": custom.source.as_ref().map(|source| &source.key),
+        }),
+        Fact::StockMovement(_) | Fact::StockCount(_) | Fact::ShiftOpened(_) | Fact::ShiftClosed(_) => till_json(fact),
+        Fact::Intent(_)
+        | Fact::Receipt(_)
+        | Fact::Decline(_)
+        | Fact::IntentAddressed(_)
+        | Fact::IntentConfirmed(_)
+        | Fact::Enrolment(_)
+        | Fact::Resolution(_) => relay_json(fact),
+    }
+}
+
+fn till_json(fact: &Fact) -> Value {
+    if let Fact::StockMovement(movement) = fact {
+        return json!({
+            "sku": movement.sku,
+            "quantity_milli": movement.quantity_milli,
+            "reason": movement.reason,
+            "operation_id": movement.source.as_ref().map(|source| &source.key),
+            "occurred_at": occurred(movement.occurred),
+        });
+    }
+    if let Fact::StockCount(count) = fact {
+        return json!({
+            "sku": count.sku,
+            "counted_milli": count.counted_milli,
+            "expected_milli": count.expected_milli,
+            "operation_id": count.source.as_ref().map(|source| &source.key),
+        });
+    }
+    if let Fact::ShiftOpened(opened) = fact {
+        return json!({
+            "float_minor": opened.opening_float.minor,
+            "currency": opened.opening_float.currency.code(),
+            "operation_id": opened.source.as_ref().map(|source| &source.key),
+        });
+    }
+    let Fact::ShiftClosed(closed) = fact else { return Value::Null };
+    json!({
+        "shift_id": closed.shift.to_string(),
+        "counted_minor": closed.counted.minor,
+        "expected_minor": closed.expected_minor,
+        "currency": closed.counted.currency.code(),
+        "note": closed.note,
+    })
+}
+
+fn relay_json(fact: &Fact) -> Value {
+    if let Fact::Intent(intent) = fact {
+        return json!({
+            "sale_id": intent.sale.map(|(sale, _)| sale.to_string()),
+            "tender": intent.sale.map(|(_, tender)| tender),
+            "amount_minor": intent.amount.minor,
+            "currency": intent.amount.currency.code(),
+            "provider": intent.provider,
+            "relay": intent.ledger.map(|ledger| ledger.relay.to_string()),
+            "epoch": intent.ledger.map(|ledger| ledger.epoch),
+        });
+    }
+    if let Fact::Receipt(receipt) = fact {
+        return json!({
+            "payment_id": receipt.intent.to_string(),
+            "provider": receipt.provider,
+            "number": receipt.number,
+            "amount_minor": receipt.amount.minor,
+            "currency": receipt.amount.currency.code(),
+            "paid_at": rfc3339(receipt.paid_at),
+            "evidence": evidence_word(receipt.evidence),
+            "attempt": receipt.attempt,
+            "test": receipt.test,
+        });
+    }
+    if let Fact::Decline(decline) = fact {
+        return json!({
+            "payment_id": decline.intent.to_string(),
+            "attempt": decline.attempt,
+            "code": decline.code,
+            "reason": decline.reason,
+        });
+    }
+    if let Fact::IntentAddressed(addressed) = fact {
+        return json!({
+            "payment_id": addressed.intent.to_string(),
+            "relay": addressed.ledger.relay.to_string(),
+            "epoch": addressed.ledger.epoch,
+        });
+    }
+    if let Fact::IntentConfirmed(confirmed) = fact {
+        return json!({ "payment_id": confirmed.intent.to_string() });
+    }
+    if let Fact::Enrolment(certificate) = fact {
+        return json!({
+            "device": certificate.device.to_string(),
+            "name": certificate.name,
+            "role": super::peers::role_word(certificate.role),
+            "enrolled_at": rfc3339(certificate.issued),
+        });
+    }
+    let Fact::Resolution(resolution) = fact else { return Value::Null };
+    json!({
+        "conflict_id": resolution.conflict.to_string(),
+        "choice": resolution.choice,
+        "note": resolution.note,
+    })
+}
+
+fn lines(lines: &[Line]) -> Value {
+    let each = lines.iter().map(|line| {
+        json!({
+            "sku": line.sku,
+            "quantity_milli": line.quantity_milli,
+            "unit_price_minor": line.unit_price_minor,
+            "discount_minor": line.discount_minor,
+            "tax_rate_bp": line.tax_rate_bp,
+        })
+    });
+    each.collect()
+}
+
+fn tenders(tenders: &[Tender]) -> Value {
+    tenders.iter().map(|tender| json!({ "kind": way(tender.kind), "amount_minor": tender.amount_minor })).collect()
+}
+
+const fn way(kind: TenderKind) -> &'static str {
+    match kind {
+        TenderKind::Cash => "cash",
+        TenderKind::Mpesa => "mpesa",
+        TenderKind::Other => "other",
+    }
+}
+
+fn occurred(at: Option<Timestamp>) -> Option<String> {
+    at.map(rfc3339)
+}

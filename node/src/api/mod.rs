@@ -1,0 +1,125 @@
+//! The HTTP API that a till's app talks to: JSON on loopback, one resource a file. Handlers turn
+//! a request into an operation, record it, and answer once it is durable. docs/api.md has the
+//! headers and codes; the OpenAPI document is made from the code.
+
+mod answer;
+mod body;
+mod books;
+mod business;
+mod caller;
+mod conflicts;
+mod control;
+mod customers;
+mod documents;
+mod events;
+mod expenses;
+mod fact_json;
+mod guard;
+mod health;
+mod imports;
+mod list;
+mod offline;
+mod payments;
+mod peers;
+mod problem;
+mod products;
+mod records;
+mod reports;
+mod sales;
+mod settings;
+mod shards;
+mod shifts;
+mod state;
+mod stock;
+mod stored;
+#[cfg(test)]
+mod tests;
+mod tickets;
+mod values;
+
+use axum::extract::DefaultBodyLimit;
+use axum::{Json, Router, middleware};
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub use control::{ControlError, NodeControl};
+pub use problem::Code;
+pub use state::ApiState;
+
+use body::BODY_BYTES_MAX;
+use problem::Problem;
+
+/// The API of a running shop. Serve it on loopback only.
+pub fn router(state: ApiState) -> Router {
+    let (router, document) = paths().split_for_parts();
+    let document = Json(document);
+    router
+        .route("/openapi.json", axum::routing::get(move || async move { document }))
+        .fallback(|| async { Problem::new(Code::NotFound, "there is no such path: see /openapi.json") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(Code::MethodNotAllowed, "this path does not take this method: see /openapi.json")
+        })
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(state.clone(), guard::guard))
+        .with_state(state)
+}
+
+/// The OpenAPI 3.1 document of the API.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    paths().into_openapi()
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "tillmesh",
+    description = "A till's own API, on loopback. docs/api.md has its headers and codes."
+))]
+struct Document;
+
+fn paths() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(sales::create, sales::list))
+        .routes(routes!(sales::one, sales::correct))
+        .routes(routes!(sales::void))
+        .routes(routes!(sales::refund))
+        .routes(routes!(expenses::create, expenses::list))
+        .routes(routes!(expenses::one, expenses::correct))
+        .routes(routes!(records::create, records::list))
+        .routes(routes!(records::one, records::correct))
+        .routes(routes!(payments::create, payments::list))
+        .routes(routes!(payments::one))
+        .routes(routes!(payments::confirm))
+        .routes(routes!(stock::levels))
+        .routes(routes!(stock::level))
+        .routes(routes!(stock::adjust, stock::adjustments))
+        .routes(routes!(stock::adjustment))
+        .routes(routes!(products::create, products::list))
+        .routes(routes!(products::one, products::replace, products::correct, products::delete))
+        .routes(routes!(customers::create, customers::list))
+        .routes(routes!(customers::one, customers::correct, customers::delete))
+        .routes(routes!(tickets::create, tickets::list))
+        .routes(routes!(tickets::one, tickets::correct))
+        .routes(routes!(tickets::close))
+        .routes(routes!(shifts::open, shifts::list))
+        .routes(routes!(shifts::one))
+        .routes(routes!(shifts::close))
+        .routes(routes!(reports::z))
+        .routes(routes!(books::books))
+        .routes(routes!(documents::list))
+        .routes(routes!(documents::one))
+        .routes(routes!(conflicts::list))
+        .routes(routes!(conflicts::resolve))
+        .routes(routes!(peers::list))
+        .routes(routes!(peers::invite))
+        .routes(routes!(business::business))
+        .routes(routes!(settings::settings, settings::correct))
+        .routes(routes!(imports::create))
+        .routes(routes!(offline::status))
+        .routes(routes!(offline::pending))
+        .routes(routes!(offline::sync))
+        .routes(routes!(events::events))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+}

@@ -1,0 +1,251 @@
+//! Errors as problem documents (RFC 9457). Every code is in one table; docs/api.md lists them.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use crdt_model::document::EditError;
+use crdt_model::ids::IdError;
+use crdt_model::record::FactError;
+use crdt_model::shop::ActError;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::control::ControlError;
+use crate::operations::{PlanError, State};
+use crate::shop_handle::{ReadError, RecordError, Stopped};
+
+macro_rules! codes {
+    ($($variant:ident $text:literal $status:literal $title:literal;)*) => {
+        /// What went wrong, in one word that never changes.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Code {
+            $(#[doc = $title] $variant,)*
+        }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The code as answers carry it.
+            #[must_use]
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// The HTTP status.
+            #[must_use]
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$variant => $status,)* }
+            }
+
+            /// What it means, the same for every occurrence.
+            #[must_use]
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    MalformedJson "malformed_json" 400 "The body is not JSON";
+    UnknownField "unknown_field" 400 "A field that this request does not have";
+    MissingField "missing_field" 400 "A field is missing";
+    WrongType "wrong_type" 400 "A field has a value of another type";
+    BadParameter "bad_parameter" 400 "A parameter or header can't be used";
+    OperationIdMismatch "operation_id_mismatch" 400 "Two different ids for one operation";
+    HostNotAllowed "host_not_allowed" 421 "The request is for another host";
+    OriginNotAllowed "origin_not_allowed" 403 "The request comes from another site";
+    NotFound "not_found" 404 "There is no such thing";
+    UnknownBusiness "unknown_business" 404 "There is no such business here";
+    MethodNotAllowed "method_not_allowed" 405 "This can't be done to that";
+    OperationIdReused "operation_id_reused" 409 "The id was used for something else";
+    SaleVoided "sale_voided" 409 "The sale was voided before";
+    ProductExists "product_exists" 409 "The product exists with other fields";
+    TicketClosed "ticket_closed" 409 "The ticket was closed before";
+    ShiftOpen "shift_open" 409 "The till has an open shift";
+    ShiftClosed "shift_closed" 409 "The shift was closed before";
+    PaymentNotOpen "payment_not_open" 409 "The payment is settled";
+    NotAnOwner "not_an_owner" 409 "This device can't invite";
+    BodyTooLarge "body_too_large" 413 "The body is larger than 256 KiB";
+    TooLarge "too_large" 413 "The operation does not fit in one entry";
+    UnsupportedMediaType "unsupported_media_type" 415 "The body is not declared as JSON";
+    InvalidField "invalid_field" 422 "A field's value can't be used";
+    WrongCurrency "wrong_currency" 422 "Amounts are not in the business's currency";
+    AmountTooLarge "amount_too_large" 422 "The figures are beyond 64 bits";
+    Unbalanced "unbalanced" 422 "The tenders don't add up to the lines";
+    UnknownSku "unknown_sku" 422 "The product is not known";
+    UnsupportedTender "unsupported_tender" 422 "This can't be paid this way";
+    Unreadable "unreadable" 500 "Something stored can't be read";
+    NodeStopped "node_stopped" 503 "The node has stopped";
+    NotReady "not_ready" 503 "The node is not ready";
+}
+
+/// An error, as it is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) code: Code,
+    pub(super) detail: String,
+    pub(super) field: Option<String>,
+}
+
+/// A problem document (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct ProblemDocument {
+    /// `urn:tillmesh:problem:` and the code.
+    #[serde(rename = "type")]
+    kind: String,
+    /// What the code means.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// What went wrong, in one word that never changes.
+    code: &'static str,
+    /// What happened here, and what can be done.
+    detail: String,
+    /// The field that is wrong, as a path such as `lines[0].sku`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+}
+
+impl Problem {
+    pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), field: None }
+    }
+
+    pub(super) fn at(code: Code, field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), field: Some(field.into()) }
+    }
+
+    pub(super) fn not_found(what: &str, id: &str) -> Self {
+        let shown: String = id.chars().take(ID_SHOWN_MAX).collect();
+        Self::new(Code::NotFound, format!("there is no {what} {shown}: it may not have reached this device yet"))
+    }
+}
+
+/// An id that a caller made up may be of any length.
+const ID_SHOWN_MAX: usize = 128;
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.code.status();
+        let document = ProblemDocument {
+            kind: format!("urn:tillmesh:problem:{}", self.code.text()),
+            title: self.code.title(),
+            status,
+            code: self.code.text(),
+            detail: self.detail,
+            field: self.field,
+        };
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(document)).into_response();
+        let kind = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response
+    }
+}
+
+impl From<Stopped> for Problem {
+    fn from(stopped: Stopped) -> Self {
+        Self::new(Code::NodeStopped, stopped.to_string())
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        tracing::error!(%error, "something stored can't be read");
+        Self::new(Code::Unreadable, error.to_string())
+    }
+}
+
+impl From<FactError> for Problem {
+    fn from(error: FactError) -> Self {
+        let code = match &error {
+            FactError::Money { .. } => Code::AmountTooLarge,
+            FactError::Unbalanced { .. } => Code::Unbalanced,
+            // More of something than one entry may hold; a text that is too long can be cut.
+            FactError::TooLong { field, .. } if field == "lines" || field == "tenders" => Code::TooLarge,
+            _ => Code::InvalidField,
+        };
+        Self::at(code, error.field(), error.to_string())
+    }
+}
+
+impl From<PlanError> for Problem {
+    fn from(error: PlanError) -> Self {
+        let detail = error.to_string();
+        match error {
+            PlanError::Fact(error) => error.into(),
+            PlanError::Field { field, .. } => Self::at(Code::InvalidField, field, detail),
+            PlanError::WrongCurrency { .. } => Self::at(Code::WrongCurrency, "currency", detail),
+            PlanError::Tender { field, .. } => Self::at(Code::UnsupportedTender, field, detail),
+            PlanError::UnknownSku { field, .. } => Self::at(Code::UnknownSku, field, detail),
+            PlanError::NotFound { what, id } => Self::not_found(what, &id),
+            PlanError::State { state, .. } => Self::new(state_code(state), detail),
+            PlanError::IdReused => Self::at(Code::OperationIdReused, "operation_id", detail),
+            PlanError::Stopped(stopped) => stopped.into(),
+            PlanError::Read(error) => error.into(),
+        }
+    }
+}
+
+const fn state_code(state: State) -> Code {
+    match state {
+        State::SaleVoided => Code::SaleVoided,
+        State::ProductExists => Code::ProductExists,
+        State::TicketClosed => Code::TicketClosed,
+        State::ShiftOpen => Code::ShiftOpen,
+        State::ShiftClosed => Code::ShiftClosed,
+        State::PaymentNotOpen => Code::PaymentNotOpen,
+    }
+}
+
+impl From<RecordError> for Problem {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Stopped(stopped) => stopped.into(),
+            RecordError::Refused(refused) => refused.into(),
+        }
+    }
+}
+
+impl From<ActError> for Problem {
+    fn from(error: ActError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ActError::Fact(error) => error.into(),
+            ActError::WrongCurrency { .. } => Self::at(Code::WrongCurrency, "currency", detail),
+            ActError::IdReused { .. } => Self::at(Code::OperationIdReused, "operation_id", detail),
+            ActError::Edit(EditError::Field { field, .. }) => Self::at(Code::InvalidField, field, detail),
+            ActError::Edit(EditError::WrongDocument { .. } | EditError::Failed(_)) => {
+                Self::new(Code::InvalidField, detail)
+            }
+            ActError::PhoneMissing { tender } => {
+                Self::at(Code::InvalidField, format!("tenders[{tender}].phone"), detail)
+            }
+            // The core adds refusals of what no request can bring about; sizes are the rest.
+            _ => Self::new(Code::TooLarge, detail),
+        }
+    }
+}
+
+impl From<ControlError> for Problem {
+    fn from(error: ControlError) -> Self {
+        let code = match error {
+            ControlError::NotAnOwner(_) => Code::NotAnOwner,
+            ControlError::Unavailable(_) => Code::NotReady,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+/// An id in a path: what is no id names nothing.
+pub(super) fn path_id<T: std::str::FromStr<Err = IdError>>(what: &str, text: &str) -> Result<T, Problem> {
+    text.parse().map_err(|_| Problem::not_found(what, text))
+}
+
+/// An id in a body.
+pub(super) fn body_id<T: std::str::FromStr<Err = IdError>>(field: &str, text: &str) -> Result<T, Problem> {
+    text.parse().map_err(|error: IdError| Problem::at(Code::InvalidField, field, format!("{field} is {error}")))
+}

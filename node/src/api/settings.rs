@@ -1,0 +1,128 @@
+//! The business's settings, which every device shares.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+use crdt_model::document::{DocumentId, FieldEdit, FieldValue};
+use crdt_model::ids::DeviceId;
+use crdt_model::record::Ledger;
+use crdt_model::shop::{Operation, PAYING_RELAY, PAYING_SHORTCODE, REQUIRE_KNOWN_SKU};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+use super::answer::{Answer, Changes, record};
+use super::body::Body;
+use super::caller::{Caller, named};
+use super::problem::{Code, Problem, body_id};
+use super::state::ApiState;
+use super::values::{conflicts_json, edit};
+use crate::operations::{Edit, Planned, SharedRecord};
+
+/// Settings to change: absent keeps, `null` takes away.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SettingsPatch {
+    operation_id: Option<String>,
+    #[serde(rename = "businessId")]
+    business_id: Option<String>,
+    /// The relay that asks customers for M-PESA payments.
+    #[serde(default, deserialize_with = "edit")]
+    #[schema(value_type = Option<LedgerBody>)]
+    paying_relay: Edit<LedgerBody>,
+    /// The M-PESA shortcode that it collects for.
+    #[serde(default, deserialize_with = "edit")]
+    #[schema(value_type = Option<String>)]
+    paying_shortcode: Edit<String>,
+    /// Refuse sales of products that are not in the catalogue.
+    #[serde(default, deserialize_with = "edit")]
+    #[schema(value_type = Option<bool>)]
+    require_known_sku: Edit<bool>,
+}
+
+named!(SettingsPatch);
+
+/// A relay, in one of its epochs.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LedgerBody {
+    /// The relay's device id.
+    device: String,
+    /// Its epoch.
+    epoch: u64,
+}
+
+/// The settings.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SettingsView {
+    /// `null` while nobody is named, or two are at once.
+    paying_relay: Option<LedgerBody>,
+    paying_shortcode: Option<String>,
+    require_known_sku: bool,
+    /// Settings with different values at the same time.
+    conflicts: BTreeMap<String, Vec<serde_json::Value>>,
+}
+
+/// The business's settings.
+#[utoipa::path(get, path = "/api/settings", tag = "settings", responses((status = 200, body = SettingsView)))]
+pub(super) async fn settings(State(state): State<ApiState>) -> Result<Json<SettingsView>, Problem> {
+    let view = state.shop.ask(|shop| {
+        let settings = shop.settings();
+        let record = SharedRecord::read(shop, DocumentId::Settings, DocumentId::settings_record());
+        SettingsView {
+            paying_relay: settings
+                .paying_ledger
+                .map(|ledger| LedgerBody { device: ledger.relay.to_string(), epoch: ledger.epoch }),
+            paying_shortcode: settings.paying_shortcode,
+            require_known_sku: settings.require_known_sku,
+            conflicts: conflicts_json(&record),
+        }
+    });
+    Ok(Json(view.await?))
+}
+
+/// Changes settings.
+#[utoipa::path(patch, path = "/api/settings", tag = "settings", request_body = SettingsPatch, responses(Changes))]
+pub(super) async fn correct(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Body(body): Body<SettingsPatch>,
+) -> Result<Response, Problem> {
+    let source = caller.source(&state, &body).await?;
+    let relay = match body.paying_relay {
+        Edit::Keep => Edit::Keep,
+        Edit::Clear => Edit::Clear,
+        Edit::Set(ledger) => {
+            let relay: DeviceId = body_id("paying_relay.device", &ledger.device)?;
+            Edit::Set(ledger_text(Ledger { relay, epoch: ledger.epoch }))
+        }
+    };
+    let digits = |code: &String| (1..=10).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_digit());
+    if matches!(&body.paying_shortcode, Edit::Set(code) if !digits(code)) {
+        let detail = "paying_shortcode must be 1 to 10 digits";
+        return Err(Problem::at(Code::InvalidField, "paying_shortcode", detail));
+    }
+    let edits = [
+        field(PAYING_RELAY, relay, FieldValue::Text),
+        field(PAYING_SHORTCODE, body.paying_shortcode, FieldValue::Text),
+        field(REQUIRE_KNOWN_SKU, body.require_known_sku, FieldValue::Bool),
+    ];
+    let edits = edits.into_iter().flatten().map(|edit| (DocumentId::Settings, edit)).collect();
+    let operation = Operation { edits, ..Operation::default() };
+    let planned = Planned { operation, record: Some(DocumentId::settings_record()), ..Planned::default() };
+    record(&state, &caller, source.as_ref(), planned, Answer::Changed).await
+}
+
+/// As the core reads it back.
+fn ledger_text(ledger: Ledger) -> String {
+    format!("{}:{}", ledger.relay, ledger.epoch)
+}
+
+fn field<T>(name: &str, edit: Edit<T>, value: fn(T) -> FieldValue) -> Option<FieldEdit> {
+    let value = match edit {
+        Edit::Keep => return None,
+        Edit::Clear => None,
+        Edit::Set(set) => Some(value(set)),
+    };
+    Some(FieldEdit { record: DocumentId::settings_record(), field: name.to_owned(), value })
+}

@@ -1,0 +1,8 @@
+//! The API as its callers see it: the router over a real shop with storage in memory.
+
+mod bad_input;
+mod day;
+mod idempotency;
+mod openapi;
+mod support;
+mod two_tills;

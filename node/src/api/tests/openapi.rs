@@ -1,0 +1,45 @@
+//! The OpenAPI document and docs/api.md tell what the code does.
+
+use std::collections::BTreeSet;
+
+use super::support::Till;
+use crate::api::{Code, openapi};
+
+const DOCS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/api.md"));
+
+#[tokio::test]
+async fn every_documented_path_is_served_and_every_route_is_documented() {
+    let till = Till::new();
+    let served = till.found("/openapi.json").await;
+    assert!(served["openapi"].as_str().unwrap().starts_with("3.1"), "{}", served["openapi"]);
+    let document = serde_json::to_value(openapi()).unwrap();
+    assert_eq!(served, document);
+    let mut operations = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            operations.insert(format!("{} {path}", method.to_uppercase()));
+        }
+    }
+    let listed: BTreeSet<String> = DOCS
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .filter_map(|row| row.split('`').next())
+        .filter(|row| row.contains(" /"))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(operations, listed, "docs/api.md lists every call");
+}
+
+#[test]
+fn the_docs_list_every_code_with_its_status() {
+    let listed: Vec<(&str, &str)> = DOCS
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .filter_map(|row| row.split_once("` | "))
+        .filter_map(|(code, rest)| Some((code, rest.split(" | ").next()?)))
+        .filter(|(_, status)| status.parse::<u16>().is_ok())
+        .collect();
+    let codes: Vec<(&str, String)> = Code::ALL.iter().map(|code| (code.text(), code.status().to_string())).collect();
+    let codes: Vec<(&str, &str)> = codes.iter().map(|(code, status)| (*code, status.as_str())).collect();
+    assert_eq!(listed, codes);
+}

@@ -1,0 +1,86 @@
+//! Two tills that were apart: edits merge, or stand against each other until a person decides.
+
+use crdt_model::money::Currency;
+use crdt_model::record::Role;
+use serde_json::json;
+
+use super::support::{Till, bread, request};
+
+fn tills() -> (Till, Till) {
+    (Till::new(), Till::of(2, Role::Till, Currency::KES))
+}
+
+#[tokio::test]
+async fn edits_of_different_fields_merge_and_of_one_field_are_both_kept() {
+    let (a, b) = tills();
+    a.record("/api/products", &json!({ "sku": "BREAD", "name": "Bread", "price_minor": 6500 })).await;
+    b.record("/api/products", &json!({ "sku": "BREAD", "name": "Bread", "price_minor": 7000 })).await;
+    b.patch("/api/products/BREAD", &json!({ "category": "bakery" })).await;
+    a.meet(&b);
+    let conflicts = |shop: &crdt_model::shop::Shop| (shop.conflict_count() == 1).then_some(());
+    a.until(conflicts).await;
+    b.until(conflicts).await;
+
+    let product = a.found("/api/products/BREAD").await;
+    assert_eq!((product["name"].clone(), product["category"].clone()), (json!("Bread"), json!("bakery")));
+    assert_eq!(product["conflicts"]["price_minor"], json!([6500, 7000]));
+    let listed = a.found("/api/conflicts").await;
+    assert_eq!(listed, b.found("/api/conflicts").await, "both tills see the same conflict");
+    let conflict = listed["items"][0].clone();
+    assert_eq!((conflict["kind"].clone(), conflict["field"].clone()), (json!("field"), json!("price_minor")));
+    assert_eq!(conflict["sides"].as_array().unwrap().len(), 2);
+
+    let path = format!("/api/conflicts/{}/resolve", conflict["id"].as_str().unwrap());
+    assert_eq!(a.post(&path, &json!({ "choice": "9" })).await.problem().1.unwrap(), "choice");
+    assert_eq!(a.post(&path, &json!({ "value": "cheap" })).await.problem().0, "wrong_type");
+    let decided = a.post(&path, &json!({ "value": 6800 })).await;
+    assert_eq!(decided.status, 202, "{}", decided.text());
+    b.until(|shop| (shop.conflict_count() == 0).then_some(())).await;
+    assert_eq!(b.found("/api/products/BREAD").await["price_minor"], 6800);
+    assert_eq!(a.found("/api/conflicts").await["items"], json!([]));
+}
+
+#[tokio::test]
+async fn one_id_with_two_bodies_is_a_conflict_that_a_person_decides() {
+    let (a, b) = tills();
+    for (till, note) in [(&a, "first"), (&b, "second")] {
+        let mut sale = bread();
+        sale["operation_id"] = json!("s-1");
+        sale["note"] = json!(note);
+        till.record("/api/sales", &sale).await;
+    }
+    a.meet(&b);
+    a.until(|shop| (shop.conflict_count() == 1).then_some(())).await;
+    let conflict = a.found("/api/conflicts").await["items"][0].clone();
+    assert_eq!(conflict["kind"], "same_id_other_body");
+    let notes = [&conflict["sides"][0]["value"]["note"], &conflict["sides"][1]["value"]["note"]];
+    assert_eq!(notes, ["first", "second"]);
+    assert_eq!(conflict["sides"][0]["counted"], true);
+
+    let path = format!("/api/conflicts/{}/resolve", conflict["id"].as_str().unwrap());
+    assert_eq!(a.post(&path, &json!({ "value": 1, "choice": "x" })).await.problem().1.unwrap(), "value");
+    let choice = conflict["sides"][0]["label"].clone();
+    let decided = a.post(&path, &json!({ "choice": choice, "note": "the other was a test" })).await;
+    assert_eq!(decided.status, 202, "{}", decided.text());
+    assert_eq!(a.found("/api/conflicts").await["items"], json!([]));
+    let all = a.found("/api/conflicts?all=true").await;
+    assert_eq!(all["items"][0]["resolution"]["note"], "the other was a test");
+}
+
+#[tokio::test]
+async fn a_caller_that_waits_is_told_when_the_relay_has_it() {
+    let till = Till::new();
+    let relay = Till::of(3, Role::Relay, Currency::KES);
+    till.meet(&relay);
+    let connected = |shop: &crdt_model::shop::Shop| {
+        shop.peers().iter().any(|peer| !peer.links.is_empty() && peer.certificate.is_some()).then_some(())
+    };
+    till.until(connected).await;
+    let answered = till.call(request("POST", "/api/sales?wait=20000", &bread().to_string())).await;
+    assert_eq!(answered.status, 201, "{}", answered.text());
+    assert_eq!(answered.json()["queued"], false);
+    let peers = till.found("/api/peers").await["items"].clone();
+    assert_eq!((peers[0]["role"].clone(), peers[0]["connected"].clone()), (json!("relay"), json!(true)));
+    assert_eq!(peers[0]["links"][0]["kind"], "memory");
+    assert_eq!(till.found("/api/offline/pending").await["items"], json!([]));
+}

@@ -1,0 +1,19 @@
+//! The tillmesh node: storage, links, HTTP API, relay and command line; also a library to embed.
+
+pub mod api;
+pub mod bench;
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod folder;
+pub mod import;
+pub mod join;
+mod lab;
+mod links;
+pub mod node;
+pub mod operations;
+pub mod payments;
+pub mod relay;
+pub mod shop_handle;
+pub mod shop_loop;
+pub mod storage;

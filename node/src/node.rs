@@ -1,0 +1,384 @@
+//! A running node: the shop's loop, its links and its HTTP API, started and stopped together.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crdt_model::ids::DeviceId;
+use crdt_model::record::Role;
+use crdt_model::shop::Input;
+use futures::future::BoxFuture;
+use tokio::net::TcpListener;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::JoinHandle;
+use transport::{Lan, LanConfig, LanEvent, PeerKey};
+
+use crate::api::{ControlError, NodeControl};
+use crate::folder::{self, FolderError, OpenFolder, Running};
+use crate::join::{Admissions, Invitation, InviteError, JOIN_PROTOCOL};
+use crate::links::{self, LinkTable};
+use crate::shop_handle::ShopHandle;
+use crate::shop_loop::{LoopError, ShopLoop};
+use crate::storage::Continuity;
+
+/// Requests that may wait for the shop; more callers wait in their own tasks.
+const REQUESTS_MAX: usize = 1_024;
+/// Hints a slow listener may lag behind before it misses some.
+const CHANGES_KEPT: usize = 4_096;
+/// The default addresses of a node's links. 7471 is one port for all, so that a firewall needs
+/// one rule.
+pub const DEFAULT_LISTEN: [&str; 2] = ["/ip4/0.0.0.0/udp/7471/quic-v1", "/ip4/0.0.0.0/tcp/7471"];
+
+/// How a node is run.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// The data folder.
+    pub data: PathBuf,
+    /// Where the restore marker is, if not in the data folder. Keep it out of backups.
+    pub marker: Option<PathBuf>,
+    /// Where the HTTP API listens; `None` for no API. Port 0 takes a free one.
+    pub api: Option<SocketAddr>,
+    /// Multiaddrs that links listen on; none at all for a node without a network.
+    pub listen: Vec<String>,
+    /// Multiaddrs of other devices.
+    pub peers: Vec<String>,
+    /// Whether to find other devices by multicast.
+    pub mdns: bool,
+}
+
+impl NodeConfig {
+    /// A node on `data` without network or API, for an embedding app to fill in.
+    #[must_use]
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self { data: data.into(), marker: None, api: None, listen: Vec::new(), peers: Vec::new(), mdns: false }
+    }
+}
+
+/// Why a node can't start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The data folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// What is stored.
+    #[error(transparent)]
+    Loop(#[from] LoopError),
+    /// The links.
+    #[error(transparent)]
+    Links(#[from] transport::StartError),
+    /// The API's address.
+    #[error("the API can't listen on {address} ({source}): stop what uses it, or choose another with --api")]
+    Api {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A running node. Dropping it without [`Node::stop`] is like pulling the plug: nothing
+/// acknowledged is lost.
+#[derive(Debug)]
+pub struct Node {
+    shop: ShopHandle,
+    links: Arc<LinkTable>,
+    lan: Option<Lan>,
+    api: Option<SocketAddr>,
+    admissions: Arc<Admissions>,
+    device: DeviceId,
+    role: Role,
+    stop: watch::Sender<bool>,
+    ended: watch::Receiver<Option<String>>,
+    tasks: Vec<JoinHandle<()>>,
+    loop_thread: Option<std::thread::JoinHandle<()>>,
+    running: Option<folder::RunningFile>,
+}
+
+impl Node {
+    /// Starts a node; when this answers, it records, and listens where it was told to.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing runs then.
+    pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
+        let opened = folder::open(&config.data, config.marker.as_deref())?;
+        Self::start_opened(config, opened).await
+    }
+
+    /// Starts a node on a folder that was opened already.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start_opened(config: NodeConfig, opened: OpenFolder) -> Result<Self, StartError> {
+        let OpenFolder { storage, identity, owner, discovery_secret, introducers, continuity, marker } = opened;
+        let begin_epoch = match continuity {
+            Continuity::Same => false,
+            Continuity::Broken { reason } => {
+                tracing::warn!(%reason, "this data folder is a copy or was restored: going on in a new epoch");
+                true
+            }
+        };
+        let links = Arc::new(LinkTable::default());
+        let changes = broadcast::Sender::new(CHANGES_KEPT);
+        let (requests, waiting) = mpsc::channel(REQUESTS_MAX);
+        let (device, role) = (identity.certificate.device, identity.certificate.role);
+        let genesis = identity.genesis.clone();
+        let secret_key = identity.key.to_bytes();
+        let reader = crate::storage::Storage::reader(&storage);
+        let shop = ShopHandle { requests, reader, changes: changes.clone() };
+
+        let (lan, events) = start_lan(&config, secret_key, introducers).await?;
+        let shop_loop = ShopLoop::open(Box::new(storage), identity, begin_epoch, Arc::clone(&links), changes, Some(&marker))?;
+        let (ended, watch_ended) = watch::channel(None);
+        let loop_thread = spawn_loop(shop_loop, waiting, ended);
+
+        let admissions = Arc::new(Admissions {
+            shop: shop.clone(),
+            genesis,
+            owner,
+            discovery_secret,
+            turn: tokio::sync::Mutex::new(()),
+        });
+        let stop = watch::Sender::new(false);
+        let mut node = Self {
+            shop,
+            links: Arc::clone(&links),
+            lan,
+            api: None,
+            admissions,
+            device,
+            role,
+            stop,
+            ended: watch_ended,
+            tasks: Vec::new(),
+            loop_thread: Some(loop_thread),
+            running: None,
+        };
+        if let (Some(lan), Some(events)) = (node.lan.clone(), events) {
+            let (refused, refusals) = mpsc::unbounded_channel();
+            links.on_refuse(refused);
+            let work = carry_links(lan, events, refusals, links, node.shop.clone(), Arc::clone(&node.admissions));
+            node.tasks.push(tokio::spawn(work));
+        }
+        if let Some(address) = config.api {
+            node.serve_api(&config, address).await?;
+        }
+        Ok(node)
+    }
+
+    async fn serve_api(&mut self, config: &NodeConfig, address: SocketAddr) -> Result<(), StartError> {
+        let failed = |source| StartError::Api { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        let control = Control {
+            lan: self.lan.clone(),
+            admissions: Arc::clone(&self.admissions),
+            ended: self.ended.clone(),
+        };
+        let router = crate::api::router(crate::api::ApiState::new(self.shop.clone(), Arc::new(control)));
+        let mut stopping = self.stop.subscribe();
+        self.tasks.push(tokio::spawn(async move {
+            let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
+            if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
+                tracing::error!(%error, "the API stopped");
+            }
+        }));
+        self.api = Some(bound);
+        self.running = Some(folder::announce(&config.data, &Running { api: bound, pid: std::process::id() })?);
+        Ok(())
+    }
+
+    /// The way to its shop.
+    #[must_use]
+    pub fn shop(&self) -> &ShopHandle {
+        &self.shop
+    }
+
+    /// Its links, for others that bring some.
+    pub(crate) fn links(&self) -> Arc<LinkTable> {
+        Arc::clone(&self.links)
+    }
+
+    /// Where the API listens.
+    #[must_use]
+    pub fn api(&self) -> Option<SocketAddr> {
+        self.api
+    }
+
+    /// The device it runs on.
+    #[must_use]
+    pub fn device(&self) -> DeviceId {
+        self.device
+    }
+
+    /// What the device may do.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Where its links listen, each with the device's own id, for other devices to dial.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        self.lan.as_ref().map(Lan::addresses).unwrap_or_default()
+    }
+
+    /// Adds the address of another device.
+    ///
+    /// # Errors
+    /// A text that says what is wrong with the address.
+    pub fn add_peer(&self, address: &str) -> Result<(), String> {
+        let Some(lan) = &self.lan else { return Err("this node has no network".to_owned()) };
+        lan.add_peer_address(None, address).map_err(|error| error.to_string())
+    }
+
+    /// Invites one device.
+    ///
+    /// # Errors
+    /// [`InviteError`].
+    pub async fn invite(&self, role: Role) -> Result<Invitation, InviteError> {
+        self.admissions.invite(role, self.addresses()).await
+    }
+
+    /// Waits until the shop's loop ends; gives the reason if its disk failed.
+    pub async fn ended(&self) -> Option<String> {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().filter(|reason| !reason.is_empty()),
+            Err(_) => None,
+        }
+    }
+
+    /// Stops the node and closes its file.
+    ///
+    /// # Errors
+    /// The reason, if the last snapshot could not be written. Nothing acknowledged is lost.
+    pub async fn stop(mut self) -> Result<(), String> {
+        self.stop.send_replace(true);
+        if let Some(lan) = &self.lan {
+            lan.shutdown().await;
+        }
+        for task in self.tasks.drain(..) {
+            // Event streams never end by themselves.
+            if tokio::time::timeout(Duration::from_secs(2), task).await.is_err() {
+                tracing::debug!("a connection was cut");
+            }
+        }
+        // The loop may have ended by itself.
+        drop(self.shop.requests.send(crate::shop_loop::Request::Close).await);
+        let reason = self.ended().await;
+        if let Some(thread) = self.loop_thread.take() {
+            drop(tokio::task::spawn_blocking(move || thread.join()).await);
+        }
+        drop(self.running.take());
+        reason.map_or(Ok(()), Err)
+    }
+}
+
+/// What only the node can do for its API.
+#[derive(Debug)]
+struct Control {
+    lan: Option<Lan>,
+    admissions: Arc<Admissions>,
+    ended: watch::Receiver<Option<String>>,
+}
+
+impl Control {
+    fn listening(&self) -> Vec<String> {
+        self.lan.as_ref().map(Lan::addresses).unwrap_or_default()
+    }
+}
+
+impl NodeControl for Control {
+    fn addresses(&self) -> Vec<String> {
+        self.listening()
+    }
+
+    fn invite(&self, role: Role) -> BoxFuture<'_, Result<String, ControlError>> {
+        Box::pin(async move {
+            match self.admissions.invite(role, self.listening()).await {
+                Ok(invitation) => Ok(invitation.to_string()),
+                Err(error @ InviteError::NotAnOwner) => Err(ControlError::NotAnOwner(error.to_string())),
+                Err(error) => Err(ControlError::Unavailable(error.to_string())),
+            }
+        })
+    }
+
+    fn sync_now(&self) -> BoxFuture<'_, Result<(), ControlError>> {
+        Box::pin(async {
+            let tick = self.admissions.shop.input(Input::Tick).await;
+            tick.map_err(|stopped| ControlError::Unavailable(stopped.to_string()))
+        })
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.ended.borrow().clone()
+    }
+}
+
+fn spawn_loop(
+    shop_loop: ShopLoop,
+    waiting: mpsc::Receiver<crate::shop_loop::Request>,
+    ended: watch::Sender<Option<String>>,
+) -> std::thread::JoinHandle<()> {
+    let runtime = tokio::runtime::Handle::current();
+    std::thread::spawn(move || {
+        let reason = match runtime.block_on(shop_loop.run(waiting)) {
+            Ok(()) => String::new(),
+            Err(error) => {
+                tracing::error!(%error, "the node stops: start it again once this is mended");
+                error.to_string()
+            }
+        };
+        ended.send_replace(Some(reason));
+    })
+}
+
+async fn start_lan(
+    config: &NodeConfig,
+    secret_key: [u8; 32],
+    introducers: Vec<String>,
+) -> Result<(Option<Lan>, Option<mpsc::Receiver<LanEvent>>), StartError> {
+    if config.listen.is_empty() && config.peers.is_empty() && !config.mdns {
+        return Ok((None, None));
+    }
+    let mut lan_config = LanConfig::new(secret_key);
+    lan_config.listen.clone_from(&config.listen);
+    lan_config.static_peers = config.peers.iter().cloned().chain(introducers).collect();
+    lan_config.static_peers.sort();
+    lan_config.static_peers.dedup();
+    lan_config.mdns = config.mdns;
+    lan_config.limits.frame_bytes_max = crdt_model::sync::message::FRAME_BYTES_MAX;
+    lan_config.other_protocols = vec![JOIN_PROTOCOL];
+    let (lan, events) = Lan::start(lan_config).await?;
+    Ok((Some(lan), Some(events)))
+}
+
+/// Runs a task for each link that comes up, and passes refusals on.
+async fn carry_links(
+    lan: Lan,
+    mut events: mpsc::Receiver<LanEvent>,
+    mut refusals: mpsc::UnboundedReceiver<(DeviceId, Duration)>,
+    table: Arc<LinkTable>,
+    shop: ShopHandle,
+    admissions: Arc<Admissions>,
+) {
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(LanEvent::Link(link)) => {
+                    tokio::spawn(links::run(Arc::clone(&table), shop.clone(), link));
+                }
+                Some(LanEvent::Stream { link, .. }) => {
+                    tokio::spawn(Arc::clone(&admissions).serve(link));
+                }
+                Some(LanEvent::Discovered { peer, address }) => tracing::debug!(%peer, address, "discovered"),
+                Some(LanEvent::Unreachable { address, reason }) => tracing::debug!(address, reason, "unreachable"),
+                None => return,
+            },
+            Some((device, pause)) = refusals.recv() => lan.refuse(PeerKey(device.0), pause),
+        }
+    }
+}

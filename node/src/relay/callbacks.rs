@@ -1,0 +1,122 @@
+//! Where the provider calls back: a listener of its own. A body is durable before it is
+//! answered, and processed after.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::routing::post;
+use crdt_model::ids::RecordId;
+use crdt_model::payment::callback_token;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, Semaphore, watch};
+use uuid::Uuid;
+
+use super::StartError;
+use super::rows::Arrival;
+use crate::payments::{CALLBACK_BYTES_MAX, CALLBACK_ROUTE};
+use crate::shop_handle::ShopHandle;
+
+/// Callbacks read at once; each may take `CALLBACK_BYTES_MAX` of memory.
+const READERS_MAX: usize = 256;
+/// A provider sends its few hundred bytes at once.
+const BODY_WAIT: Duration = Duration::from_secs(10);
+/// Open connections get so long to end when the relay stops.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
+
+pub(super) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Callbacks { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// Lets callbacks in.
+pub(super) struct Door {
+    shop: ShopHandle,
+    token_key: [u8; 32],
+    readers: Semaphore,
+    arrived: Arc<Notify>,
+}
+
+impl Door {
+    pub(super) fn new(shop: ShopHandle, token_key: [u8; 32], arrived: Arc<Notify>) -> Arc<Self> {
+        Arc::new(Self { shop, token_key, readers: Semaphore::new(READERS_MAX), arrived })
+    }
+
+    /// Who is meant, if the token proves that the provider was told so.
+    fn admit(&self, intent: &str, number: &str, token: &str) -> Option<(RecordId, u32)> {
+        let intent = Uuid::try_parse(intent).ok()?;
+        let number: u32 = number.parse().ok()?;
+        callback_token(&self.token_key, intent, number).matches(token).then_some((RecordId(intent), number))
+    }
+
+    async fn keep(&self, intent: RecordId, number: u32, body: &[u8]) -> StatusCode {
+        let arrival = Arrival::new(intent, number, body);
+        let reader = self.shop.reader().as_ref();
+        let stored = arrival.is_stored(reader).and_then(|stored| Ok((stored, arrival.is_crowded(reader)?)));
+        match stored {
+            Ok((true, _)) => return StatusCode::OK,
+            Ok((false, false)) => {}
+            Ok((false, true)) => {
+                tracing::error!(%intent, attempt = number, "too many different callbacks for one attempt: look for who sends them");
+                return StatusCode::TOO_MANY_REQUESTS;
+            }
+            Err(error) => {
+                tracing::error!(%error, "a callback can't be kept: it is left to the provider to repeat it");
+                return StatusCode::SERVICE_UNAVAILABLE;
+            }
+        }
+        if self.shop.write_rows(vec![arrival.put(body)]).await.is_err() {
+            return StatusCode::SERVICE_UNAVAILABLE;
+        }
+        self.arrived.notify_one();
+        StatusCode::OK
+    }
+}
+
+/// Takes callbacks until the relay stops.
+pub(super) async fn serve(listener: TcpListener, door: Arc<Door>, mut stop: watch::Receiver<bool>) {
+    let router = Router::new().route(CALLBACK_ROUTE, post(take)).with_state(door);
+    let mut stopping = stop.clone();
+    // A sender that is gone means the same as being told.
+    let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
+    let serving = axum::serve(listener, router).with_graceful_shutdown(stopped);
+    let cut = async move {
+        drop(stop.wait_for(|stop| *stop).await);
+        tokio::time::sleep(CLOSE_WAIT).await;
+    };
+    tokio::select! {
+        ended = serving => {
+            if let Err(error) = ended {
+                tracing::error!(%error, "callbacks are no longer taken: start the relay again");
+            }
+        }
+        () = cut => tracing::debug!("a callback connection was cut"),
+    }
+}
+
+async fn take(
+    State(door): State<Arc<Door>>,
+    Path((intent, number, token)): Path<(String, String, String)>,
+    request: Request,
+) -> StatusCode {
+    let Some((intent, number)) = door.admit(&intent, &number, &token) else {
+        tracing::warn!("something called the callback address without a valid token");
+        return StatusCode::NOT_FOUND;
+    };
+    let Ok(_reading) = door.readers.try_acquire() else { return StatusCode::SERVICE_UNAVAILABLE };
+    match tokio::time::timeout(BODY_WAIT, read(request.into_body())).await {
+        Ok(Some(body)) => door.keep(intent, number, &body).await,
+        Ok(None) => StatusCode::PAYLOAD_TOO_LARGE,
+        Err(_) => StatusCode::REQUEST_TIMEOUT,
+    }
+}
+
+async fn read(body: Body) -> Option<Vec<u8>> {
+    axum::body::to_bytes(body, CALLBACK_BYTES_MAX).await.ok().map(Vec::from)
+}

@@ -1,0 +1,255 @@
+//! The relay's payment engine: it asks customers for what tills promised, at most once an
+//! attempt, and writes the receipts. docs/payments.md explains.
+
+mod booking;
+mod callbacks;
+mod engine;
+mod intake;
+mod rows;
+mod standing;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crdt_model::ids::RecordId;
+use crdt_model::payment::{Attempt, FIRST_PUSH_AGE_MAX_MS};
+use crdt_model::record::{Ledger, Role};
+use crdt_model::shop::Identity;
+use crdt_model::time::Timestamp;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use crate::payments::mpesa::MpesaClientError;
+use crate::payments::{MpesaClient, MpesaConfig, PaymentProvider};
+use crate::shop_handle::{ShopHandle, Stopped};
+use engine::Engine;
+use standing::View;
+
+pub use rows::AttemptsError;
+pub use standing::Standing;
+
+/// How a relay pays.
+#[derive(Debug, Clone)]
+pub struct RelayConfig {
+    /// How to reach M-PESA; without it the relay only stores, and settles cash.
+    pub mpesa: Option<MpesaConfig>,
+    /// Where the provider's callbacks are taken, never the API's address. Port 0 takes a free
+    /// one; `mpesa.callback_base_url` may then name port 0 of this machine too.
+    pub callbacks: Option<SocketAddr>,
+    /// A first push of an intent older than this waits for a cashier's word that the customer
+    /// is there. 30 minutes: by then most customers have left.
+    pub stale_intent: Duration,
+    /// How long nothing new may have come from other devices before the relay names itself,
+    /// so that a relay that joins a shop learns first who pays already. Zero: at once, and
+    /// without having met anybody.
+    pub claim_quiet: Duration,
+    /// How often everything open is looked at again, should a hint have been missed.
+    pub check_every: Duration,
+    /// How long [`Relay::stop`] waits for answers of the provider. What is cut off then is in
+    /// doubt, and never pushed again by itself.
+    pub stop_grace: Duration,
+}
+
+impl Default for RelayConfig {
+    fn default() -> Self {
+        Self {
+            mpesa: None,
+            callbacks: None,
+            stale_intent: Duration::from_millis(FIRST_PUSH_AGE_MAX_MS),
+            claim_quiet: Duration::from_secs(2),
+            check_every: Duration::from_secs(30),
+            stop_grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why the payment engine can't start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The owner enrolled this device as something else.
+    #[error("this device is not enrolled as a relay: invite it again with the role relay")]
+    NotARelay,
+    /// The shop is not there.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// What is stored can't be read.
+    #[error(transparent)]
+    Attempts(#[from] AttemptsError),
+    /// The M-PESA client.
+    #[error(transparent)]
+    Mpesa(#[from] MpesaClientError),
+    /// Nobody would hear the provider.
+    #[error("M-PESA needs a listener for its callbacks: give one with --callbacks")]
+    NoCallbacks,
+    /// The callback listener's address.
+    #[error("callbacks can't be taken on {address} ({source}): stop what uses it, or choose another with --callbacks")]
+    Callbacks {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// What the engine is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayStatus {
+    /// This relay's ledger.
+    pub ledger: Ledger,
+    /// Whether it pushes, and if not, why.
+    pub standing: Standing,
+    /// Open intents that it does not push for now, with what they wait for.
+    pub waiting: BTreeMap<RecordId, Waiting>,
+    /// Open intents whose turn has not come.
+    pub queued: usize,
+    /// How many pushes are under way.
+    pub asking: usize,
+}
+
+/// What an open intent waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Waiting {
+    /// A cashier's word that the customer is still there.
+    Confirmation,
+    /// The provider can't be reached now; the text is for a person.
+    Provider(String),
+    /// No credentials for the intent's provider were given to this relay.
+    Credentials,
+    /// An attempt that may have charged, or has: its outcome is to be learnt.
+    Outcome,
+    /// A pause between two attempts.
+    Pause,
+    /// A person's decision: every attempt is used up, or one is in review.
+    Person,
+}
+
+/// A running payment engine. Dropping it without [`Relay::stop`] is like pulling the plug:
+/// pushes under way become unknown, and are not made again.
+#[derive(Debug)]
+pub struct Relay {
+    status: watch::Receiver<RelayStatus>,
+    callbacks: Option<SocketAddr>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Relay {
+    /// Starts the engine of the relay that `shop` runs on.
+    ///
+    /// Its ledger is this device in the epoch of its own journal. A restored folder goes on in a
+    /// new epoch and so starts frozen: intents addressed to the older epoch are not pushed, their
+    /// callbacks are still booked, and nothing new is pushed until a person names the new epoch
+    /// as the paying relay.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing runs then.
+    pub async fn start(shop: ShopHandle, identity: &Identity, config: RelayConfig) -> Result<Self, StartError> {
+        Self::start_at(shop, identity, config, Arc::new(crate::shop_loop::now)).await
+    }
+
+    async fn start_at(
+        shop: ShopHandle,
+        identity: &Identity,
+        config: RelayConfig,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
+        if identity.certificate.role != Role::Relay {
+            return Err(StartError::NotARelay);
+        }
+        if config.mpesa.is_some() && config.callbacks.is_none() {
+            return Err(StartError::NoCallbacks);
+        }
+        let listener = match config.callbacks {
+            Some(address) => Some(callbacks::bind(address).await?),
+            None => None,
+        };
+        let bound = listener.as_ref().map(|(_, bound)| *bound);
+        let mpesa = config.mpesa.clone().map(|mpesa| mpesa_client(mpesa, bound)).transpose()?;
+        let token_key = token_key(identity);
+        let arrived = Arc::new(Notify::new());
+        let stop = watch::Sender::new(false);
+        let mut tasks = JoinSet::new();
+
+        let view = View::ask(&shop).await?;
+        let (publish, status) = watch::channel(RelayStatus {
+            ledger: view.ledger,
+            standing: Standing::Unclaimed,
+            waiting: BTreeMap::new(),
+            queued: 0,
+            asking: 0,
+        });
+        let mut engine = Engine::new(shop.clone(), mpesa, config, clock, token_key, publish);
+        engine.recover().await?;
+        if let Some((listener, _)) = listener {
+            let door = callbacks::Door::new(shop, token_key, Arc::clone(&arrived));
+            tasks.spawn(callbacks::serve(listener, door, stop.subscribe()));
+        }
+        tasks.spawn(engine.run(arrived, stop.subscribe()));
+        Ok(Self { status, callbacks: bound, stop, tasks })
+    }
+
+    /// Where callbacks are taken.
+    #[must_use]
+    pub fn callbacks(&self) -> Option<SocketAddr> {
+        self.callbacks
+    }
+
+    /// What the engine is doing now.
+    #[must_use]
+    pub fn status(&self) -> RelayStatus {
+        self.status.borrow().clone()
+    }
+
+    /// The status, and each change of it.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<RelayStatus> {
+        self.status.clone()
+    }
+
+    /// Pushes nothing more, waits for the answers that are due, and ends. Stop it before its
+    /// node.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a part of the relay broke: look at the log above, and start it again");
+            }
+        }
+    }
+}
+
+/// Every attempt that was made to be paid for an intent, the first one first.
+///
+/// # Errors
+/// [`AttemptsError`].
+pub fn attempts(shop: &ShopHandle, intent: RecordId) -> Result<Vec<Attempt>, AttemptsError> {
+    rows::attempts(shop.reader().as_ref(), intent)
+}
+
+/// The wall clock; tests bring their own.
+type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Derived, so that a callback is known even when the relay's rows were lost.
+fn token_key(identity: &Identity) -> [u8; 32] {
+    blake3::derive_key("tillmesh 2026 relay callback tokens", &identity.key.to_bytes())
+}
+
+fn mpesa_client(
+    mut config: MpesaConfig,
+    callbacks: Option<SocketAddr>,
+) -> Result<Arc<dyn PaymentProvider>, MpesaClientError> {
+    // Port 0 stands for the listener's own port, which is known only now.
+    if let (Some(0), Some(bound)) = (config.callback_base_url.port(), callbacks)
+        && config.callback_base_url.set_port(Some(bound.port())).is_err()
+    {
+        tracing::warn!("callback_base_url has no host: its port stays 0");
+    }
+    Ok(Arc::new(MpesaClient::new(config)?))
+}

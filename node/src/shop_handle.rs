@@ -1,0 +1,121 @@
+//! The way to a running shop: record, ask, listen. Clones are the same shop.
+
+use std::sync::Arc;
+
+use crdt_model::entry::{Entry, Place};
+use crdt_model::shop::{ActError, Acted, Change, Input, Operation, Shop};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::shop_loop::Request;
+use crate::storage::{Reader, RowWrite, StorageError};
+
+/// The way to a running shop.
+#[derive(Debug, Clone)]
+pub struct ShopHandle {
+    pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) reader: Arc<dyn Reader>,
+    pub(crate) changes: broadcast::Sender<Change>,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Request")
+    }
+}
+
+/// Why nothing was recorded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The operation itself is refused.
+    #[error(transparent)]
+    Refused(#[from] ActError),
+    /// The node has stopped.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+/// The node has stopped, or is stopping: its disk failed, or it was asked to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the node has stopped: see its log, and start it again")]
+pub struct Stopped;
+
+/// Why something stored can't be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The disk.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// An entry is damaged.
+    #[error(transparent)]
+    Entry(#[from] crdt_model::entry::EntryError),
+}
+
+impl ShopHandle {
+    /// Records an operation; it is durable when this answers.
+    ///
+    /// # Errors
+    /// [`RecordError`]; nothing of the operation is recorded then.
+    pub async fn record(&self, operation: Operation) -> Result<Acted, RecordError> {
+        self.record_with(operation, Vec::new()).await
+    }
+
+    /// Records an operation, and rows of the node's own in the same commit.
+    ///
+    /// # Errors
+    /// [`RecordError`]; neither is written then.
+    pub(crate) async fn record_with(&self, operation: Operation, rows: Vec<RowWrite>) -> Result<Acted, RecordError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Act { operation: Box::new(operation), rows, reply };
+        self.requests.send(request).await.map_err(|_| Stopped)?;
+        Ok(answer.await.map_err(|_| Stopped)??)
+    }
+
+    /// Asks the shop something, between two groups of operations. Keep it short: nothing is
+    /// recorded in the meantime.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Shop) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        let question = Box::new(move |shop: &Shop| drop(reply.send(question(shop))));
+        self.requests.send(Request::Ask(question)).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// Makes rows of the node's own durable.
+    pub(crate) async fn write_rows(&self, rows: Vec<RowWrite>) -> Result<(), Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Rows { rows, reply }).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    pub(crate) async fn input(&self, input: Input) -> Result<(), Stopped> {
+        self.requests.send(Request::Input(input)).await.map_err(|_| Stopped)
+    }
+
+    /// Hints of what changes from now on. A slow listener misses some and is told how many.
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    /// What is committed.
+    #[must_use]
+    pub fn reader(&self) -> &Arc<dyn Reader> {
+        &self.reader
+    }
+
+    /// One committed entry.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn entry(&self, place: Place) -> Result<Option<Entry>, ReadError> {
+        let Some(bytes) = self.reader.entry(place)? else { return Ok(None) };
+        Ok(Some(Entry::from_bytes(&bytes)?))
+    }
+}
