@@ -89,7 +89,7 @@ impl Till {
     fn start(data: &Path) -> Self {
         let tillmesh = || {
             let mut command = Command::new(env!("CARGO_BIN_EXE_tillmesh"));
-            command.arg("--data").arg(data).arg("--json");
+            command.arg("--data").arg(data).arg("--json").env("TILLMESH_LOG", "warn");
             command
         };
         let made = tillmesh().args(["init", "--name", "Duka", "--currency", "KES"]).output().unwrap();

@@ -137,8 +137,7 @@ fn runs(net: &ShopNet, journal: JournalId, entries: &BTreeMap<u64, Entry>, dice:
         let info = net.devices[0].disk.journals.get(&journal).cloned();
         let mut builder = RunBuilder::new(journal, info, from);
         for (seq, entry) in entries.range(from..) {
-            builder.push(entry.clone());
-            if *seq >= through && entry.mark.is_some() {
+            if builder.push(entry.clone()).is_break() || (*seq >= through && entry.mark.is_some()) {
                 break;
             }
         }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::failure::Failure;
-use super::{Context, output};
+use super::{Context, network, output};
 use crate::demo::{self, DemoConfig};
 
 #[derive(Debug, clap::Args)]
@@ -50,7 +50,7 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     // Whatever has started ends with this process, also on Ctrl-C.
     let verdict = tokio::select! {
         verdict = demo::run(&config, show) => verdict?,
-        interrupted = tokio::signal::ctrl_c() => {
+        interrupted = network::told_to_stop() => {
             interrupted?;
             if config.keep {
                 return Ok(());

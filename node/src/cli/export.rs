@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
+use crdt_model::time::{Day, Timestamp};
 use serde_json::{Value, json};
 
 use super::sale::text;
@@ -93,6 +94,8 @@ async fn into_file(session: &Session, format: Format, path: &Path) -> anyhow::Re
 
 async fn write_all(session: &Session, format: Format, out: impl Write) -> anyhow::Result<u64> {
     let mut sheet = Sheet::new(format, out)?;
+    let business = session.get("/api/business").await?;
+    let ahead = business.get("utc_offset_minutes").and_then(Value::as_i64).map(i32::try_from).transpose()?;
     for (kind, path) in LISTS {
         session.each_item(path, |item| sheet.write(kind, item)).await?;
     }
@@ -110,7 +113,7 @@ async fn write_all(session: &Session, format: Format, out: impl Write) -> anyhow
         for found in decoded.get("content").and_then(Value::as_array).into_iter().flatten() {
             let kind = text(found, "kind");
             if FROM_PAGES.contains(&kind) {
-                sheet.write(kind, from_page(found, &page))?;
+                sheet.write(kind, from_page(found, &page, ahead.unwrap_or_default()))?;
             }
         }
     }
@@ -118,13 +121,30 @@ async fn write_all(session: &Session, format: Format, out: impl Write) -> anyhow
 }
 
 /// A fact of a page, in the shape of the lists.
-fn from_page(found: &Value, page: &Value) -> Value {
+fn from_page(found: &Value, page: &Value, utc_offset_minutes: i32) -> Value {
     let mut fields = found.get("fact").and_then(Value::as_object).cloned().unwrap_or_default();
-    for (name, value) in [("id", found.get("id")), ("seq", found.get("seq")), ("day", page.get("day"))] {
-        fields.insert(name.to_owned(), value.cloned().unwrap_or_default());
+    let happened = fields.get("occurred_at").and_then(Value::as_str);
+    let day = happened.and_then(|at| business_day(at, utc_offset_minutes)).map(|day| day.to_string().into());
+    let page_field = |name| page.get(name).cloned();
+    for (name, value) in [
+        ("id", found.get("id").cloned()),
+        ("seq", found.get("seq").cloned()),
+        // A page is of the day on which it was written.
+        ("day", day.or_else(|| page_field("day"))),
+        ("journal", page_field("journal")),
+    ] {
+        fields.insert(name.to_owned(), value.unwrap_or_default());
     }
-    fields.insert("journal".to_owned(), page.get("journal").cloned().unwrap_or_default());
     Value::Object(fields)
+}
+
+/// The shop's day of a moment as the API writes it, such as `2010-12-01T09:41:00.000Z`.
+fn business_day(at: &str, utc_offset_minutes: i32) -> Option<Day> {
+    let (date, clock) = at.split_once('T')?;
+    let mut clock = clock.split(':');
+    let minutes = clock.next()?.parse::<u64>().ok()? * 60 + clock.next()?.parse::<u64>().ok()?;
+    let days = u64::try_from(Day::parse(date)?.0).ok()?;
+    Some(Day::of(Timestamp((days * 24 * 60 + minutes) * 60_000), utc_offset_minutes))
 }
 
 async fn save_documents(session: &Session, folder: &Path) -> anyhow::Result<u64> {
@@ -269,6 +289,15 @@ mod tests {
         let json = written(Format::Jsonl, &[sale]);
         assert_eq!(json.lines().count(), 1);
         assert!(json.contains("\"type\":\"sale\""));
+    }
+
+    #[test]
+    fn the_day_is_the_shops_own() {
+        let day = |at, offset| business_day(at, offset).map(|day| day.to_string());
+        assert_eq!(day("2010-12-01T09:41:00.000Z", 0).as_deref(), Some("2010-12-01"));
+        assert_eq!(day("2010-12-31T21:00:00.000Z", 180).as_deref(), Some("2011-01-01"));
+        assert_eq!(day("2011-01-01T02:00:00.000Z", -180).as_deref(), Some("2010-12-31"));
+        assert_eq!(day("yesterday", 0), None);
     }
 
     #[test]

@@ -254,7 +254,10 @@ fn report(context: &Context, survey: &Survey, added: &Added) -> anyhow::Result<(
         "{} invoices with {} lines, {CURRENCY} {total}; {} lines refused",
         survey.invoices, tally.lines_accepted, tally.lines_rejected
     ))?;
-    output::line(format!("{} sales, {} returns, {products} products, {customers} customers", survey.sales, survey.returns))?;
+    output::line(format!(
+        "{} sales, {} returns, {products} products, {customers} customers",
+        survey.sales, survey.returns
+    ))?;
     output::line(format!("{} sales and returns added, {} were there already", added.facts, added.already_there))
 }
 

@@ -34,11 +34,8 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     // Devices on one machine need no multicast to find each other.
     let mut known = args.peers.iter().chain(&args.invitation.addresses).peekable();
     let all_here = known.peek().is_some() && known.all(|address| is_loopback(address));
-    let config = JoinConfig {
-        name: args.device_name.clone(),
-        peers: args.peers.clone(),
-        mdns: !args.no_mdns && !all_here,
-    };
+    let config =
+        JoinConfig { name: args.device_name.clone(), peers: args.peers.clone(), mdns: !args.no_mdns && !all_here };
     let certificate = tokio::select! {
         joined = join::join(&data, &args.invitation, config) => joined?,
         interrupted = tokio::signal::ctrl_c() => {

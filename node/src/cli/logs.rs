@@ -23,10 +23,14 @@ pub(super) fn start(verbose: u8, serving: bool, format: LogFormat) -> anyhow::Re
             .map_err(|error| Failure::usage(format!("TILLMESH_LOG can't be used ({error}): write it like info")))?,
         (Err(_), 0, false) => EnvFilter::new("warn"),
         (Err(_), 0, true) => EnvFilter::new("info,libp2p=warn,tillmesh_node::api=warn"),
-        (Err(_), 1, _) => EnvFilter::new("info,tillmesh_node=debug,tillmesh_transport=debug"),
+        (Err(_), 1, _) => EnvFilter::new("info,tillmesh_node=debug,transport=debug"),
         (Err(_), _, _) => EnvFilter::new("trace"),
     };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // A log that nobody reads any more must not end the node.
+        .log_internal_errors(false);
     let started = match format {
         LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
         LogFormat::Json => log.json().try_init(),

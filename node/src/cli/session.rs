@@ -43,7 +43,10 @@ struct Problem {
 
 /// Does `work` with the folder's node. Ctrl-C ends it between two requests' commits, so nothing
 /// is left half done.
-pub(super) async fn with<T>(context: &Context, work: impl AsyncFnOnce(&Session) -> anyhow::Result<T>) -> anyhow::Result<T> {
+pub(super) async fn with<T>(
+    context: &Context,
+    work: impl AsyncFnOnce(&Session) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let session = Session::open(context).await?;
     let outcome = tokio::select! {
         outcome = work(&session) => outcome,

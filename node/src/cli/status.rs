@@ -26,7 +26,12 @@ pub(super) async fn run(Args {}: Args, context: &Context) -> anyhow::Result<()> 
     }
     let (business, offline) = (&status["business"], &status["offline"]);
     let node = if status["running"] == true { "running" } else { "not running" };
-    output::line(format!("{} ({}), business {}", text(business, "name"), text(business, "currency"), text(business, "id")))?;
+    output::line(format!(
+        "{} ({}), business {}",
+        text(business, "name"),
+        text(business, "currency"),
+        text(business, "id")
+    ))?;
     output::line(format!("This device is {}; its node is {node}", text(business, "device")))?;
     let count = |field: &str| offline.get(field).and_then(Value::as_u64).unwrap_or_default();
     output::line(format!(

@@ -101,9 +101,8 @@ pub(super) fn ring_up(currency: Currency, lines: &[TypedLine], tenders: &[TypedT
         let price = amount(currency, &format!("lines[{index}].unit_price_minor"), &line.price)?;
         let field = format!("lines[{index}].discount_minor");
         let discount = line.discount.as_deref().map_or(Ok(0), |text| amount(currency, &field, text))?;
-        let line_minor = line_amount_minor(price, line.quantity_milli).and_then(|whole| {
-            whole.checked_sub(discount).ok_or(MoneyError::TooLarge)
-        });
+        let line_minor = line_amount_minor(price, line.quantity_milli)
+            .and_then(|whole| whole.checked_sub(discount).ok_or(MoneyError::TooLarge));
         total_minor = line_minor
             .and_then(|minor| total_minor.checked_add(minor).ok_or(MoneyError::TooLarge))
             .map_err(|error| wrong(format!("lines[{index}].unit_price_minor"), &error))?;
@@ -130,9 +129,8 @@ fn tendered(currency: Currency, total_minor: i64, tenders: &[TypedTender]) -> Re
     for (index, tender) in tenders.iter().enumerate() {
         let field = format!("tenders[{index}].amount_minor");
         let minor = tender.amount.as_deref().map(|text| amount(currency, &field, text)).transpose()?;
-        rest_minor = rest_minor
-            .checked_sub(minor.unwrap_or_default())
-            .ok_or_else(|| wrong(field, &MoneyError::TooLarge))?;
+        rest_minor =
+            rest_minor.checked_sub(minor.unwrap_or_default()).ok_or_else(|| wrong(field, &MoneyError::TooLarge))?;
         given.push(minor);
     }
     let mut open = given.iter().filter(|minor| minor.is_none());

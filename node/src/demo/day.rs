@@ -67,6 +67,9 @@ pub(super) async fn play(config: &DemoConfig, plan: &Plan, net: &mut Net) -> any
     for product in products() {
         net.api(0)?.post("/api/products", &product).await?;
     }
+    if plan.intents > 0 {
+        payments_ready(net, config.tills).await?;
+    }
     agree(net).await?;
     course.sell(net, 20, config.tills).await?;
 
@@ -101,6 +104,18 @@ pub(super) async fn play(config: &DemoConfig, plan: &Plan, net: &mut Net) -> any
     config.say("Closing time: the last customers pay.");
     settle(net).await?;
     Ok(outcome)
+}
+
+/// Waits until every till knows the relay that asks customers to pay.
+async fn payments_ready(net: &Net, tills: usize) -> anyhow::Result<()> {
+    let started = Instant::now();
+    for till in 0..tills {
+        while net.api(till)?.get("/api/settings").await?.get("paying_relay").is_none_or(Value::is_null) {
+            anyhow::ensure!(started.elapsed() < PATIENCE, "no relay offered to ask customers to pay");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+    Ok(())
 }
 
 /// While they are apart, two tills edit different fields of one product, and the same field.

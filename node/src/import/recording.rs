@@ -61,9 +61,8 @@ pub enum BatchError {
 /// # Errors
 /// [`BatchError`], naming the field.
 pub async fn record(shop: &ShopHandle, batch: Batch) -> Result<Added, BatchError> {
-    let (business, expected, utc_offset_minutes) = shop
-        .ask(|shop| (shop.business(), shop.genesis().currency, shop.genesis().utc_offset_minutes))
-        .await?;
+    let (business, expected, utc_offset_minutes) =
+        shop.ask(|shop| (shop.business(), shop.genesis().currency, shop.genesis().utc_offset_minutes)).await?;
     if batch.currency != expected.code() {
         return Err(BatchError::WrongCurrency { expected });
     }
@@ -122,7 +121,10 @@ async fn add_missing(shop: &ShopHandle, mut records: Vec<Fresh>) -> Result<u64, 
     let asked: Vec<(DocumentId, RecordId)> = records.iter().map(|fresh| (fresh.document, fresh.record)).collect();
     let there: Vec<bool> = shop
         .ask(move |shop| {
-            asked.iter().map(|(document, record)| !SharedRecord::read(shop, *document, *record).fields.is_empty()).collect()
+            asked
+                .iter()
+                .map(|(document, record)| !SharedRecord::read(shop, *document, *record).fields.is_empty())
+                .collect()
         })
         .await?;
     let mut known = there.into_iter();
@@ -269,3 +271,65 @@ fn check_text(field: String, text: &str, bytes_max: usize) -> Result<(), BatchEr
 /// Even if all of them fall into one document and have long names, they stay below its limit of
 /// 8,192 operations a change.
 const RECORDS_IN_AN_ENTRY: usize = 24;
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn origin(utc_offset_minutes: i32) -> Origin {
+        Origin {
+            business: BusinessId(Uuid::from_u128(7)),
+            instance: "elsewhere".to_owned(),
+            currency: Currency::GBP,
+            utc_offset_minutes,
+        }
+    }
+
+    fn line(quantity_milli: i64, unit_price_minor: i64) -> BatchLine {
+        BatchLine { sku: "A".to_owned(), quantity_milli, unit_price_minor, discount_minor: 0 }
+    }
+
+    fn invoice(sold: Vec<BatchLine>, returned: Vec<BatchLine>) -> BatchInvoice {
+        BatchInvoice { key: "1".to_owned(), local_ms: 10_800_000, customer: None, sold, returned, reason: None }
+    }
+
+    #[test]
+    fn an_invoice_is_a_sale_and_a_return_each_paid_in_cash() {
+        let made = origin(180).operation(0, &invoice(vec![line(2_000, 65)], vec![line(1_000, 65)])).unwrap();
+        let [Fact::Sale(sale), Fact::Refund(refund)] = made.facts.as_slice() else { panic!("{made:?}") };
+        assert_eq!(sale.tenders, [Tender { kind: TenderKind::Cash, amount_minor: 130 }]);
+        assert_eq!(refund.tenders, [Tender { kind: TenderKind::Cash, amount_minor: 65 }]);
+        assert_eq!(sale.occurred, Some(Timestamp(0)), "three hours after midnight, three hours ahead of UTC");
+        assert_ne!(sale.source, refund.source);
+    }
+
+    #[test]
+    fn what_is_free_is_not_paid_for() {
+        let made = origin(0).operation(0, &invoice(vec![line(1_000, 0)], Vec::new())).unwrap();
+        assert!(matches!(made.facts.as_slice(), [Fact::Sale(sale)] if sale.tenders.is_empty()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_place_in_the_batch() {
+        let refused = |invoice: &BatchInvoice| origin(0).operation(3, invoice).unwrap_err().to_string();
+        assert!(refused(&invoice(Vec::new(), Vec::new())).starts_with("invoices[3].sold "));
+        let negative = refused(&invoice(vec![line(1_000, 1), line(-1_000, 1)], Vec::new()));
+        assert!(
+            negative.starts_with("invoices[3].sold ") && negative.contains("lines[1].quantity_milli"),
+            "{negative}"
+        );
+        let overflow = refused(&invoice(Vec::new(), vec![line(i64::MAX, i64::MAX)]));
+        assert!(overflow.starts_with("invoices[3].returned "), "{overflow}");
+        let keyless = BatchInvoice { key: String::new(), ..invoice(vec![line(1_000, 1)], Vec::new()) };
+        assert!(refused(&keyless).starts_with("invoices[3] "), "{}", refused(&keyless));
+        let product = |sku: &str, price_minor| {
+            let product = BatchProduct { sku: sku.to_owned(), name: None, price_minor };
+            origin(0).product(2, product).map(|_| ()).unwrap_err().to_string()
+        };
+        assert!(product("", None).starts_with("products[2].sku "));
+        assert!(product(&"A".repeat(200), None).starts_with("products[2].sku "));
+        assert!(product("A", Some(-1)).starts_with("products[2].price_minor "));
+    }
+}

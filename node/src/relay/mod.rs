@@ -77,9 +77,6 @@ pub enum StartError {
     /// The shop is not there.
     #[error(transparent)]
     Stopped(#[from] Stopped),
-    /// What is stored can't be read.
-    #[error(transparent)]
-    Attempts(#[from] AttemptsError),
     /// The M-PESA client.
     #[error(transparent)]
     Mpesa(#[from] MpesaClientError),

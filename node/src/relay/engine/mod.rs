@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::rows::{self, Arrival, AttemptsError};
 use super::standing::{self, Standing, View};
-use super::{Clock, RelayConfig, RelayStatus, StartError, Waiting};
+use super::{Clock, RelayConfig, RelayStatus, Waiting};
 use crate::payments::{Cash, NotReady, PaymentProvider, PushOutcome};
 use crate::shop_handle::{ShopHandle, Stopped};
 
@@ -103,14 +103,17 @@ impl Engine {
 
     /// Calls that a crash cut off may have been made: they become unknown, in every epoch of
     /// this relay.
-    pub(super) async fn recover(&mut self) -> Result<(), StartError> {
+    pub(super) async fn recover(&mut self) -> Result<(), Stopped> {
         let ledger = self.ledger;
         let open = self.shop.ask(move |shop| {
             let epochs = (1..=ledger.epoch).map(|epoch| Ledger { epoch, ..ledger });
             epochs.flat_map(|ledger| shop.books().open_intents_for(&ledger).collect::<Vec<_>>()).collect::<Vec<_>>()
         });
         for intent in open.await? {
-            self.attempts(intent).await??;
+            // One damaged row must not keep every other payment waiting.
+            if let Err(error) = self.attempts(intent).await? {
+                tracing::error!(%intent, %error, "a payment is not pushed");
+            }
         }
         Ok(())
     }
