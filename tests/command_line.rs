@@ -1,6 +1,9 @@
 //! The command line, as people and programs use it: the real binary in temporary folders, with
 //! loopback ports that the system chooses.
 
+// Everything here is a test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

@@ -134,7 +134,7 @@ struct Request {
 #[derive(Encode, Decode)]
 enum Response {
     #[n(0)]
-    Admitted(#[n(0)] Admitted),
+    Admitted(#[n(0)] Box<Admitted>),
     #[n(1)]
     Refused(#[n(0)] String),
 }
@@ -201,7 +201,7 @@ impl Admissions {
         let response = match minicbor::decode::<Request>(&frame) {
             Err(_) => Response::Refused("the request can't be read: update the older of the two devices".to_owned()),
             Ok(request) => match self.redeem(device, request).await {
-                Ok(admitted) => Response::Admitted(admitted),
+                Ok(admitted) => Response::Admitted(Box::new(admitted)),
                 Err(reason) => {
                     tracing::warn!(%device, reason, "a device was not let in");
                     Response::Refused(reason)
@@ -311,7 +311,7 @@ async fn ask(lan: &Lan, invitation: &Invitation, config: &JoinConfig) -> Result<
         .ok_or_else(|| unreachable(&"it hung up"))?
         .map_err(|error| unreachable(&error))?;
     match minicbor::decode(&answer) {
-        Ok(Response::Admitted(admitted)) => Ok(admitted),
+        Ok(Response::Admitted(admitted)) => Ok(*admitted),
         Ok(Response::Refused(reason)) => Err(JoinError::Refused(reason)),
         Err(_) => Err(JoinError::Garbled),
     }

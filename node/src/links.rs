@@ -45,7 +45,6 @@ enum Job {
 #[derive(Debug)]
 struct Open {
     device: DeviceId,
-    kind: LinkKind,
     jobs: mpsc::Sender<Job>,
     greeted: watch::Sender<bool>,
     close: Closer,
@@ -124,8 +123,9 @@ impl LinkTable {
         tracing::warn!(link = link.0, %device, reason, "a link is refused");
         self.close(link);
         if let Some(refused) = &*self.refused.lock().unwrap_or_else(PoisonError::into_inner) {
-            // Without a transport there is nobody to tell.
-            drop(refused.send((device, REFUSED_PAUSE)));
+            if refused.send((device, REFUSED_PAUSE)).is_err() {
+                tracing::debug!("no transport is left to be told");
+            }
         }
     }
 
@@ -135,12 +135,6 @@ impl LinkTable {
         for link in links {
             self.close(link);
         }
-    }
-
-    /// What carries each link that is up, by number.
-    pub(crate) fn kinds(&self) -> BTreeMap<LinkId, LinkKind> {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.iter().map(|(link, open)| (*link, open.kind)).collect()
     }
 }
 
@@ -167,7 +161,7 @@ pub(crate) async fn run(table: Arc<LinkTable>, handle: ShopHandle, link: transpo
         .open
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .insert(id, Open { device, kind, jobs, greeted, close: closer.clone() });
+        .insert(id, Open { device, jobs, greeted, close: closer.clone() });
     let work = async {
         if handle.input(Input::LinkUp(id, device, kind)).await.is_err() {
             return;
@@ -182,8 +176,9 @@ pub(crate) async fn run(table: Arc<LinkTable>, handle: ShopHandle, link: transpo
     };
     work.instrument(span).await;
     table.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-    // A stopped shop needs no word of it.
-    drop(handle.input(Input::LinkDown(id)).await);
+    if handle.input(Input::LinkDown(id)).await.is_err() {
+        tracing::debug!("the shop stopped before its link");
+    }
 }
 
 async fn read(

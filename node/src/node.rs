@@ -19,7 +19,7 @@ use crate::folder::{self, FolderError, OpenFolder, Running};
 use crate::join::{Admissions, Invitation, InviteError, JOIN_PROTOCOL};
 use crate::links::{self, LinkTable};
 use crate::shop_handle::ShopHandle;
-use crate::shop_loop::{LoopError, ShopLoop};
+use crate::shop_loop::{self, LoopError, ShopLoop};
 use crate::storage::Continuity;
 
 /// Requests that may wait for the shop; more callers wait in their own tasks.
@@ -132,7 +132,7 @@ impl Node {
         let (lan, events) = start_lan(&config, secret_key, introducers).await?;
         let shop_loop = ShopLoop::open(Box::new(storage), identity, begin_epoch, Arc::clone(&links), changes, Some(&marker))?;
         let (ended, watch_ended) = watch::channel(None);
-        let loop_thread = spawn_loop(shop_loop, waiting, ended);
+        let loop_thread = spawn_loop(shop_loop, shop.requests.downgrade(), waiting, ended);
 
         let admissions = Arc::new(Admissions {
             shop: shop.clone(),
@@ -267,7 +267,7 @@ impl Node {
             }
         }
         // The loop may have ended by itself.
-        drop(self.shop.requests.send(crate::shop_loop::Request::Close).await);
+        drop(self.shop.requests.send(shop_loop::Request::Close).await);
         let reason = self.ended().await;
         if let Some(thread) = self.loop_thread.take() {
             drop(tokio::task::spawn_blocking(move || thread.join()).await);
@@ -320,12 +320,13 @@ impl NodeControl for Control {
 
 fn spawn_loop(
     shop_loop: ShopLoop,
-    waiting: mpsc::Receiver<crate::shop_loop::Request>,
+    requests: mpsc::WeakSender<shop_loop::Request>,
+    waiting: mpsc::Receiver<shop_loop::Request>,
     ended: watch::Sender<Option<String>>,
 ) -> std::thread::JoinHandle<()> {
     let runtime = tokio::runtime::Handle::current();
     std::thread::spawn(move || {
-        let reason = match runtime.block_on(shop_loop.run(waiting)) {
+        let reason = match runtime.block_on(shop_loop.run(requests, waiting)) {
             Ok(()) => String::new(),
             Err(error) => {
                 tracing::error!(%error, "the node stops: start it again once this is mended");

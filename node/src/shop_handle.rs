@@ -67,9 +67,39 @@ impl ShopHandle {
     /// [`RecordError`]; neither is written then.
     pub(crate) async fn record_with(&self, operation: Operation, rows: Vec<RowWrite>) -> Result<Acted, RecordError> {
         let (reply, answer) = oneshot::channel();
-        let request = Request::Act { operation: Box::new(operation), rows, reply };
+        let request = Request::Act { plan: Box::new(move |_| Some(operation)), rows, reply };
         self.requests.send(request).await.map_err(|_| Stopped)?;
         Ok(answer.await.map_err(|_| Stopped)??)
+    }
+
+    /// Records what `plan` makes of the shop's state; no other operation comes in between. Keep
+    /// the plan short. Gives what the plan said besides.
+    ///
+    /// # Errors
+    /// What the plan refused, or a [`RecordError`]; nothing is recorded then.
+    pub async fn record_planned<T, E>(
+        &self,
+        plan: impl FnOnce(&Shop) -> Result<(Operation, T), E> + Send + 'static,
+    ) -> Result<(Acted, T), E>
+    where
+        T: Send + 'static,
+        E: From<RecordError> + Send + 'static,
+    {
+        let (tell, told) = oneshot::channel();
+        let plan = move |shop: &Shop| {
+            let (operation, said) = match plan(shop) {
+                Ok((operation, said)) => (Some(operation), Ok(said)),
+                Err(error) => (None, Err(error)),
+            };
+            // Whoever asked may have gone; then nothing is recorded either.
+            tell.send(said).ok().and(operation)
+        };
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Act { plan: Box::new(plan), rows: Vec::new(), reply };
+        self.requests.send(request).await.map_err(|_| E::from(Stopped.into()))?;
+        let said = told.await.map_err(|_| E::from(Stopped.into()))??;
+        let acted = answer.await.map_err(|_| E::from(Stopped.into()))?;
+        Ok((acted.map_err(|refused| E::from(refused.into()))?, said))
     }
 
     /// Asks the shop something, between two groups of operations. Keep it short: nothing is

@@ -1,7 +1,7 @@
 //! The loop that owns the shop: it drains what is queued, makes one durable commit, and only
 //! then sends and acknowledges. It runs on a thread of its own and is the only writer.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -32,8 +32,9 @@ const SNAPSHOT_KEY: &[u8] = b"shop";
 
 /// What the loop is asked.
 pub(crate) enum Request {
-    /// The till's app records or edits something; the rows are written in the same commit.
-    Act { operation: Box<Operation>, rows: Vec<RowWrite>, reply: oneshot::Sender<Result<Acted, ActError>> },
+    /// The till's app records or edits something; the rows are written in the same commit. The
+    /// plan may still refuse, once it has seen the shop; then nobody waits for the reply.
+    Act { plan: Plan, rows: Vec<RowWrite>, reply: oneshot::Sender<Result<Acted, ActError>> },
     /// Something happened on a link.
     Input(Input),
     /// A question, answered between two groups.
@@ -43,6 +44,9 @@ pub(crate) enum Request {
     /// Write a snapshot and end.
     Close,
 }
+
+/// Makes an operation from what the shop knows at that moment, or none.
+pub(crate) type Plan = Box<dyn FnOnce(&Shop) -> Option<Operation> + Send>;
 
 /// Why the loop ended other than by being asked to.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +86,7 @@ pub(crate) struct ShopLoop {
     links: Arc<LinkTable>,
     changes: broadcast::Sender<Change>,
     since_snapshot: u64,
-    wakes: Vec<Timestamp>,
+    wakes: Option<mpsc::UnboundedSender<Timestamp>>,
 }
 
 /// The wall clock, in milliseconds since 1970 UTC.
@@ -105,7 +109,7 @@ impl ShopLoop {
         let reader = storage.reader();
         let snapshot = reader.row(Rows::Snapshot, SNAPSHOT_KEY)?;
         let (shop, outputs) = open_shop(reader.as_ref(), &identity, snapshot, begin_epoch)?;
-        let mut opened = Self { storage, reader, identity, shop, links, changes, since_snapshot: 0, wakes: Vec::new() };
+        let mut opened = Self { storage, reader, identity, shop, links, changes, since_snapshot: 0, wakes: None };
         opened.finish_group(outputs, Vec::new())?;
         if let Some(marker) = marker {
             // Only now: a copy must have begun its own epoch before it counts as the original.
@@ -114,29 +118,29 @@ impl ShopLoop {
         Ok(opened)
     }
 
-    pub(crate) fn shop(&self) -> &Shop {
-        &self.shop
-    }
-
-    /// Runs until it is closed or the disk fails.
-    pub(crate) async fn run(mut self, mut requests: mpsc::Receiver<Request>) -> Result<(), LoopError> {
-        loop {
-            let wait = self.until_wake();
-            let mut group = Vec::new();
-            let received = tokio::time::timeout(wait, requests.recv_many(&mut group, GROUP_MAX)).await;
-            if received.is_ok() && group.is_empty() {
-                return self.close();
-            }
-            if self.group(group)? {
-                return self.close();
+    /// Runs until it is closed or the disk fails. It waits for requests alone: the alarm, a task
+    /// of its own, turns times to wake into requests.
+    pub(crate) async fn run(
+        mut self,
+        requests: mpsc::WeakSender<Request>,
+        mut waiting: mpsc::Receiver<Request>,
+    ) -> Result<(), LoopError> {
+        let (wakes, alarms) = mpsc::unbounded_channel();
+        self.wakes = Some(wakes);
+        tokio::spawn(alarm(requests, alarms));
+        let mut group = Vec::new();
+        while waiting.recv_many(&mut group, GROUP_MAX).await > 0 {
+            if self.group(std::mem::take(&mut group))? {
+                break;
             }
         }
+        self.close()
     }
 
-    fn until_wake(&self) -> Duration {
-        let at = now();
-        let next = self.wakes.iter().min().map(|wake| Duration::from_millis(wake.0.saturating_sub(at.0)));
-        next.map_or(TICK, |wait| wait.min(TICK))
+    fn wake_at(&self, at: Timestamp) {
+        if self.wakes.as_ref().is_some_and(|wakes| wakes.send(at).is_err()) {
+            tracing::debug!("the alarm has ended");
+        }
     }
 
     /// Handles a group of requests with one commit. Tells whether the loop is to end.
@@ -149,9 +153,10 @@ impl ShopLoop {
         let mut close = false;
         for request in group {
             match request {
-                Request::Act { operation, rows: more, reply } => {
+                Request::Act { plan, rows: more, reply } => {
+                    let Some(operation) = plan(&self.shop) else { continue };
                     let before = outputs.len();
-                    outputs.extend(self.shop.handle(Input::Act(operation), now()));
+                    outputs.extend(self.shop.handle(Input::Act(Box::new(operation)), now()));
                     let accepted = outputs.iter().skip(before).any(|output| matches!(output, Output::Acted(Ok(_))));
                     if accepted {
                         rows.extend(more);
@@ -167,21 +172,21 @@ impl ShopLoop {
                 Request::Close => close = true,
             }
         }
-        let at = now();
-        if self.wakes.iter().any(|wake| *wake <= at) || outputs.is_empty() {
-            self.wakes.retain(|wake| *wake > at);
-            outputs.extend(self.shop.handle(Input::Tick, at));
-        }
         let answers = self.finish_group(outputs, rows)?;
         for (answer, reply) in answers.into_iter().zip(replies) {
             // The asker may have gone; what it recorded stays recorded.
             drop(reply.send(answer));
         }
         for reply in written {
-            drop(reply.send(()));
+            if reply.send(()).is_err() {
+                tracing::debug!("nobody waits for these rows any more");
+            }
         }
         for question in questions {
             question(&self.shop);
+        }
+        if self.shop.needs_rebuild() {
+            self.rebuild()?;
         }
         self.snapshot_if_due()?;
         Ok(close)
@@ -224,7 +229,7 @@ impl ShopLoop {
                     Output::Greeted(link) => self.links.greeted(link),
                     Output::Refuse(link, reason) => self.links.refuse(link, &reason),
                     Output::Changed(change) => self.tell(change),
-                    Output::WakeAt(at) => self.wakes.push(at),
+                    Output::WakeAt(at) => self.wake_at(at),
                     // Committed already.
                     Output::Begun(_) | Output::Journal { .. } => {}
                 }
@@ -257,7 +262,16 @@ impl ShopLoop {
                         batch.durability = Durability::PeerData;
                     }
                 }
-                other => later.push(other),
+                rest @ (Output::Acted(_)
+                | Output::Send(..)
+                | Output::SendRange { .. }
+                | Output::Load { .. }
+                | Output::Fetch(_)
+                | Output::Split(_)
+                | Output::Greeted(_)
+                | Output::Refuse(..)
+                | Output::Changed(_)
+                | Output::WakeAt(_)) => later.push(rest),
             }
         }
         if !batch.is_empty() {
@@ -325,6 +339,18 @@ impl ShopLoop {
         Ok(outputs)
     }
 
+    /// Opens the shop anew from the journals, without its snapshot.
+    fn rebuild(&mut self) -> Result<(), LoopError> {
+        let mut batch = Batch::new(Durability::OwnEntries);
+        batch.delete(Rows::Snapshot, SNAPSHOT_KEY);
+        self.storage.commit(&batch)?;
+        let (shop, outputs) = open_shop(self.reader.as_ref(), &self.identity, None, false)?;
+        self.shop = shop;
+        self.links.reset();
+        self.finish_group(outputs, Vec::new())?;
+        Ok(())
+    }
+
     fn snapshot_if_due(&mut self) -> Result<(), LoopError> {
         let stored: u64 = self.shop.journals().map(|journal| journal.high).sum();
         if self.since_snapshot > SNAPSHOT_ENTRIES_MIN.max(stored / 4) && self.shop.is_loaded() {
@@ -345,6 +371,32 @@ impl ShopLoop {
 
     fn close(mut self) -> Result<(), LoopError> {
         self.write_snapshot(Durability::OwnEntries)
+    }
+}
+
+/// Gives the shop the time: when it asked for it, and now and then.
+async fn alarm(requests: mpsc::WeakSender<Request>, mut wakes: mpsc::UnboundedReceiver<Timestamp>) {
+    let mut due: BTreeSet<Timestamp> = BTreeSet::new();
+    loop {
+        let at = now();
+        let wait = due.first().map_or(TICK, |next| Duration::from_millis(next.0.saturating_sub(at.0)).min(TICK));
+        tokio::select! {
+            wake = wakes.recv() => match wake {
+                Some(wake) => {
+                    due.insert(wake);
+                    continue;
+                }
+                None => return,
+            },
+            () = tokio::time::sleep(wait) => {}
+        }
+        let at = now();
+        due.retain(|wake| *wake > at);
+        // The shop must end once nobody else can ask it.
+        let Some(requests) = requests.upgrade() else { return };
+        if requests.send(Request::Input(Input::Tick)).await.is_err() {
+            return;
+        }
     }
 }
 

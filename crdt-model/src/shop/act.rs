@@ -169,7 +169,6 @@ impl Shop {
 
     /// Adds an intent for each M-PESA tender, and the payers' phone numbers.
     fn add_intents(&self, body: &mut Body, phones: &[Phone], place: Place) -> Result<(), ActError> {
-        let ledger = self.settings().paying_ledger;
         for index in 0..body.facts.len() {
             let at = u32::try_from(index).unwrap_or(u32::MAX);
             let Some(record) = body.record_id(self.business(), place, index) else { continue };
@@ -193,13 +192,14 @@ impl Shop {
                             sale: Some((record, tender)),
                             amount: crate::money::Money::new(amount_minor, currency),
                             provider: "mpesa".to_owned(),
-                            ledger,
+                            ledger: self.settings().paying_ledger,
                         }));
                     }
                 }
                 Some(Fact::Intent(intent)) if intent.sale.is_none() => {
                     let number = find(0)?;
                     body.personal.push(Personal { fact: at, phone: Some(number) });
+                    let ledger = self.settings().paying_ledger;
                     if let Some(Fact::Intent(intent)) = body.facts.get_mut(index) {
                         intent.ledger = ledger;
                     }

@@ -93,7 +93,7 @@ impl Shop {
 
     /// Takes loaded entries if they were loaded for a comparison.
     pub(super) fn compare_loaded(&mut self, id: JournalId, from: u64, ours: &[Entry], out: &mut Vec<Output>) -> bool {
-        if !self.comparing.get(&id).is_some_and(|comparison| comparison.from.seq.saturating_add(1) == from) {
+        if self.comparing.get(&id).is_none_or(|comparison| comparison.from.seq.saturating_add(1) != from) {
             return false;
         }
         let (Some(comparison), Some(journal)) = (self.comparing.remove(&id), self.journals.get(&id)) else {

@@ -7,7 +7,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use crdt_model::entry::Place;
 use crdt_model::ids::RecordId;
-use crdt_model::record::Source;
+use crdt_model::record::{Role, Source};
+use crdt_model::shop::Acted;
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
@@ -102,11 +103,26 @@ pub(super) async fn record(
     state: &ApiState,
     caller: &Caller,
     source: Option<&Source>,
+    mut planned: Planned,
+    answer: Answer,
+) -> Result<Response, Problem> {
+    let Planned { operation, .. } = &mut planned;
+    let acted = state.shop.record(std::mem::take(operation)).await?;
+    self::answer(state, caller, source, acted, planned, answer).await
+}
+
+/// Answers for an operation that is durable.
+pub(super) async fn answer(
+    state: &ApiState,
+    caller: &Caller,
+    source: Option<&Source>,
+    acted: Acted,
     planned: Planned,
     answer: Answer,
 ) -> Result<Response, Problem> {
-    let acted = state.shop.record(planned.operation).await?;
     let at_relay = match acted.place {
+        // What was recorded just now can be at a relay only if this device is one.
+        Some(_) if !acted.repeated && caller.wait.is_zero() => state.fixed().await?.role == Role::Relay,
         Some(place) => relay_has(state, place, caller.wait).await?,
         None => true,
     };

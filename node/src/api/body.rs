@@ -24,12 +24,12 @@ impl<T: DeserializeOwned> FromRequest<ApiState> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, Problem> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
-            BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => Problem::new(
-                Code::BodyTooLarge,
-                format!("the body is larger than {BODY_BYTES_MAX} bytes: send less at once"),
-            ),
-            other => Problem::new(Code::MalformedJson, format!("the body broke off: {}", other.body_text())),
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+            if let BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) = rejection {
+                let detail = format!("the body is larger than {BODY_BYTES_MAX} bytes: send less at once");
+                return Problem::new(Code::BodyTooLarge, detail);
+            }
+            Problem::new(Code::MalformedJson, format!("the body broke off: {}", rejection.body_text()))
         })?;
         parse(&bytes).map(Self)
     }

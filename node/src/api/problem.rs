@@ -161,12 +161,16 @@ impl From<ReadError> for Problem {
 
 impl From<FactError> for Problem {
     fn from(error: FactError) -> Self {
-        let code = match &error {
-            FactError::Money { .. } => Code::AmountTooLarge,
-            FactError::Unbalanced { .. } => Code::Unbalanced,
-            // More of something than one entry may hold; a text that is too long can be cut.
-            FactError::TooLong { field, .. } if field == "lines" || field == "tenders" => Code::TooLarge,
-            _ => Code::InvalidField,
+        // More of something than one entry may hold; a text that is too long can be cut.
+        let list = |field: &str| field == "lines" || field == "tenders";
+        let code = if matches!(error, FactError::Money { .. }) {
+            Code::AmountTooLarge
+        } else if matches!(error, FactError::Unbalanced { .. }) {
+            Code::Unbalanced
+        } else if matches!(&error, FactError::TooLong { field, .. } if list(field)) {
+            Code::TooLarge
+        } else {
+            Code::InvalidField
         };
         Self::at(code, error.field(), error.to_string())
     }
@@ -213,20 +217,25 @@ impl From<RecordError> for Problem {
 impl From<ActError> for Problem {
     fn from(error: ActError) -> Self {
         let detail = error.to_string();
-        match error {
-            ActError::Fact(error) => error.into(),
-            ActError::WrongCurrency { .. } => Self::at(Code::WrongCurrency, "currency", detail),
-            ActError::IdReused { .. } => Self::at(Code::OperationIdReused, "operation_id", detail),
-            ActError::Edit(EditError::Field { field, .. }) => Self::at(Code::InvalidField, field, detail),
-            ActError::Edit(EditError::WrongDocument { .. } | EditError::Failed(_)) => {
-                Self::new(Code::InvalidField, detail)
-            }
-            ActError::PhoneMissing { tender } => {
-                Self::at(Code::InvalidField, format!("tenders[{tender}].phone"), detail)
-            }
-            // The core adds refusals of what no request can bring about; sizes are the rest.
-            _ => Self::new(Code::TooLarge, detail),
+        if let ActError::Fact(error) = error {
+            return error.into();
         }
+        if let ActError::Edit(EditError::Field { field, .. }) = error {
+            return Self::at(Code::InvalidField, field, detail);
+        }
+        if let ActError::PhoneMissing { tender } = error {
+            return Self::at(Code::InvalidField, format!("tenders[{tender}].phone"), detail);
+        }
+        if matches!(error, ActError::WrongCurrency { .. }) {
+            return Self::at(Code::WrongCurrency, "currency", detail);
+        }
+        if matches!(error, ActError::IdReused { .. }) {
+            return Self::at(Code::OperationIdReused, "operation_id", detail);
+        }
+        if matches!(error, ActError::Edit(EditError::WrongDocument { .. } | EditError::Failed(_))) {
+            return Self::new(Code::InvalidField, detail);
+        }
+        Self::new(Code::TooLarge, detail)
     }
 }
 

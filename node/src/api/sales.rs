@@ -10,12 +10,12 @@ use crdt_model::document::{DocumentId, FieldEdit, FieldValue};
 use crdt_model::ids::RecordId;
 use crdt_model::money::Currency;
 use crdt_model::record::{Fact, Kind, Line};
-use crdt_model::shop::Operation;
+use crdt_model::shop::{Operation, Shop};
 use crdt_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::answer::{Answer, Changes, Creates, record};
+use super::answer::{Answer, Changes, Creates, answer, record};
 use super::body::{Body, Query};
 use super::caller::{Caller, named};
 use super::list::{Listed, Page};
@@ -176,8 +176,15 @@ pub(super) async fn create(
         note: body.note,
         ticket: None,
     };
-    let planned = operations::sale(&state.shop, new).await?;
-    record(&state, &caller, source.as_ref(), planned, Answer::Created).await
+    let prepared = operations::prepare_sale(new)?;
+    // One visit to the shop: a sale is what tills wait for.
+    let plan = move |shop: &Shop| {
+        let Planned { operation, warnings, .. } = prepared.plan(shop).map_err(Problem::from)?;
+        Ok::<_, Problem>((operation, warnings))
+    };
+    let (acted, warnings) = state.shop.record_planned(plan).await?;
+    let planned = Planned { warnings, ..Planned::default() };
+    answer(&state, &caller, source.as_ref(), acted, planned, Answer::Created).await
 }
 
 /// Lists sales, the newest first.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crdt_model::ids::{BusinessId, DeviceId};
 use crdt_model::money::Currency;
+use crdt_model::record::Role;
 use tokio::sync::OnceCell;
 
 use super::control::NodeControl;
@@ -26,6 +27,7 @@ pub(super) struct Fixed {
     pub(super) currency: Currency,
     pub(super) device: DeviceId,
     pub(super) utc_offset_minutes: i32,
+    pub(super) role: Role,
 }
 
 impl ApiState {
@@ -50,6 +52,7 @@ impl ApiState {
                 currency: shop.genesis().currency,
                 device: shop.device(),
                 utc_offset_minutes: shop.genesis().utc_offset_minutes,
+                role: shop.certificate().role,
             })
         };
         self.fixed.get_or_try_init(ask).await

@@ -12,7 +12,11 @@ pub(super) struct Args {}
 pub(super) async fn run(Args {}: Args, context: &Context) -> anyhow::Result<()> {
     let conflicts = session::with(context, async |session| {
         let mut all = Vec::new();
-        session.each_item("/api/conflicts", |conflict| Ok(all.push(conflict))).await?;
+        let keep = |conflict| {
+            all.push(conflict);
+            Ok(())
+        };
+        session.each_item("/api/conflicts", keep).await?;
         Ok(all)
     })
     .await?;

@@ -151,7 +151,11 @@ async fn save_documents(session: &Session, folder: &Path) -> anyhow::Result<u64>
     let unwritable = || format!("{} can't be written: choose another --documents", folder.display());
     std::fs::create_dir_all(folder).with_context(unwritable)?;
     let mut ids = Vec::new();
-    session.each_item("/api/documents", |document| Ok(ids.push(text(&document, "id").to_owned()))).await?;
+    let keep = |document: Value| {
+        ids.push(text(&document, "id").to_owned());
+        Ok(())
+    };
+    session.each_item("/api/documents", keep).await?;
     for id in &ids {
         let save = session.get_bytes(&format!("/api/documents/{id}")).await?;
         let mut file = tempfile::NamedTempFile::new_in(folder).with_context(unwritable)?;
@@ -163,7 +167,7 @@ async fn save_documents(session: &Session, folder: &Path) -> anyhow::Result<u64>
 
 /// Where records go, in one of the formats.
 enum Sheet<W: Write> {
-    Csv(csv::Writer<W>, u64),
+    Csv(Box<csv::Writer<W>>, u64),
     Jsonl(W, u64),
 }
 
@@ -174,7 +178,7 @@ impl<W: Write> Sheet<W> {
             Format::Csv => {
                 let mut table = csv::Writer::from_writer(out);
                 table.write_record(COLUMNS)?;
-                Self::Csv(table, 0)
+                Self::Csv(Box::new(table), 0)
             }
         })
     }

@@ -93,7 +93,7 @@ fn survey(file: &Path, rejects: Option<&Path>) -> anyhow::Result<Survey> {
         })
         .transpose()?;
     let mut survey = Survey::default();
-    while let Some(item) = reader.next() {
+    for item in reader.by_ref() {
         bar.set_position(progress.bytes_read());
         match item? {
             Item::Reject(reject) => {

@@ -12,27 +12,21 @@ use super::{Context, output, session};
 pub(super) struct Args {}
 
 pub(super) async fn run(Args {}: Args, context: &Context) -> anyhow::Result<()> {
-    let status = session::with(context, async |session| {
-        Ok(json!({
-            "running": session.is_running_node().await,
-            "business": session.get("/api/business").await?,
-            "offline": session.get("/api/offline/status").await?,
-            "peers": session.get("/api/peers").await?.get("items").cloned().unwrap_or_default(),
-        }))
+    let (running, business, offline, peers) = session::with(context, async |session| {
+        let running = session.is_running_node().await;
+        let business = session.get("/api/business").await?;
+        let offline = session.get("/api/offline/status").await?;
+        let peers = session.get("/api/peers").await?.get("items").cloned().unwrap_or_default();
+        Ok((running, business, offline, peers))
     })
     .await?;
     if context.json {
-        return output::line(status);
+        return output::line(json!({"running": running, "business": business, "offline": offline, "peers": peers}));
     }
-    let (business, offline) = (&status["business"], &status["offline"]);
-    let node = if status["running"] == true { "running" } else { "not running" };
-    output::line(format!(
-        "{} ({}), business {}",
-        text(business, "name"),
-        text(business, "currency"),
-        text(business, "id")
-    ))?;
-    output::line(format!("This device is {}; its node is {node}", text(business, "device")))?;
+    let named = |field| text(&business, field);
+    let node = if running { "running" } else { "not running" };
+    output::line(format!("{} ({}), business {}", named("name"), named("currency"), named("id")))?;
+    output::line(format!("This device is {}, {}; its node is {node}", named("device_name"), named("device")))?;
     let count = |field: &str| offline.get(field).and_then(Value::as_u64).unwrap_or_default();
     output::line(format!(
         "{} operations: {} at the relay, {} to go, {} conflicts, {} failed",
@@ -42,8 +36,7 @@ pub(super) async fn run(Args {}: Args, context: &Context) -> anyhow::Result<()> 
         count("conflicts"),
         count("failed")
     ))?;
-    let peers = status["peers"].as_array().map(Vec::len).unwrap_or_default();
-    output::line(format!("{peers} other devices; list them with tillmesh peers"))
+    output::line(format!("{} other devices; list them with tillmesh peers", peers.as_array().map_or(0, Vec::len)))
 }
 
 /// The business's currency.

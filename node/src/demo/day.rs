@@ -123,7 +123,7 @@ async fn edit_apart(net: &Net) -> anyhow::Result<()> {
     let path = format!("/api/products/{EDITED}");
     for (till, body) in [
         (0, json!({ "category": "bakery" })),
-        (1, json!({ "price_minor": 70_00 })),
+        (1, json!({ "price_minor": 7_000 })),
         (0, json!({ "name": "White bread 400 g" })),
         (1, json!({ "name": "Brown bread 400 g" })),
     ] {
@@ -138,7 +138,7 @@ async fn merged_edits(net: &Net, tills: usize) -> anyhow::Result<u64> {
     for till in 0..tills {
         let product = net.api(till)?.get(&format!("/api/products/{EDITED}")).await?;
         let has = |field: &str, value: Value| u64::from(product.get(field) == Some(&value));
-        merged = merged.min(has("category", json!("bakery")) + has("price_minor", json!(70_00)));
+        merged = merged.min(has("category", json!("bakery")) + has("price_minor", json!(7_000)));
     }
     Ok(merged)
 }

@@ -13,18 +13,18 @@ use crate::import;
 /// Customers' M-PESA numbers are drawn from so many; the simulator decides by them and its seed.
 const CUSTOMERS: u64 = 40;
 const PRODUCTS: [(&str, &str, i64); 12] = [
-    ("BREAD", "Bread 400 g", 65_00),
-    ("MILK", "Milk 500 ml", 60_00),
-    ("SUGAR", "Sugar 1 kg", 165_00),
-    ("UNGA", "Maize flour 2 kg", 190_00),
-    ("OIL", "Cooking oil 1 l", 320_00),
-    ("RICE", "Rice 1 kg", 180_00),
-    ("TEA", "Tea leaves 250 g", 120_00),
-    ("SOAP", "Bar soap", 150_00),
-    ("SALT", "Salt 500 g", 30_00),
-    ("EGGS", "Eggs, tray of 30", 420_00),
-    ("CHARGE", "Phone charger", 500_00),
-    ("AIRTIME", "Airtime 100", 100_00),
+    ("BREAD", "Bread 400 g", 6_500),
+    ("MILK", "Milk 500 ml", 6_000),
+    ("SUGAR", "Sugar 1 kg", 16_500),
+    ("UNGA", "Maize flour 2 kg", 19_000),
+    ("OIL", "Cooking oil 1 l", 32_000),
+    ("RICE", "Rice 1 kg", 18_000),
+    ("TEA", "Tea leaves 250 g", 12_000),
+    ("SOAP", "Bar soap", 15_000),
+    ("SALT", "Salt 500 g", 3_000),
+    ("EGGS", "Eggs, tray of 30", 42_000),
+    ("CHARGE", "Phone charger", 50_000),
+    ("AIRTIME", "Airtime 100", 10_000),
 ];
 
 /// One step of the day.

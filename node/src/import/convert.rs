@@ -93,7 +93,9 @@ fn within(text: &str, bytes_max: usize) -> String {
     if text.len() <= bytes_max {
         return text.to_owned();
     }
-    let cut = text.floor_char_boundary(bytes_max.saturating_sub('…'.len_utf8()));
+    let kept_bytes_max = bytes_max.saturating_sub('…'.len_utf8());
+    let ends = text.char_indices().map(|(at, letter)| at + letter.len_utf8());
+    let cut = ends.take_while(|end| *end <= kept_bytes_max).last().unwrap_or_default();
     format!("{}…", text.get(..cut).unwrap_or_default())
 }
 
@@ -158,7 +160,8 @@ mod tests {
 
     #[test]
     fn names_are_cut_between_letters() {
-        let item = CatalogueItem { description: "é".repeat(100), unit_price_minor: 0, ..CatalogueItem::default() };
+        let mut item = CatalogueItem::default();
+        item.description = "é".repeat(100);
         let product = product("X", &item);
         assert!(product.name.as_ref().is_some_and(|name| name.len() <= NAME_BYTES_MAX && name.ends_with("é…")));
         assert_eq!(product.price_minor, None, "a price of nothing is unknown");

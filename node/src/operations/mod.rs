@@ -24,7 +24,7 @@ pub use payment::{NewPayment, confirm_payment, payment};
 pub use product::{
     ProductFields, create_product, delete_product, edit_product, product_is_listed, product_record, replace_product,
 };
-pub use sale::{NewSale, NewTender, sale};
+pub use sale::{NewSale, NewTender, PreparedSale, prepare_sale, sale};
 pub use shared_record::{DELETED, Edit, SharedRecord};
 pub use shift::{NewShift, close_shift, open_shift};
 pub use ticket::{

@@ -45,12 +45,27 @@ pub struct NewTender {
     pub phone: Option<String>,
 }
 
+/// A sale that is right by itself; what the shop says about it is asked when it is recorded.
+#[derive(Debug, Clone)]
+pub struct PreparedSale {
+    fact: Fact,
+    phones: Vec<PayerPhone>,
+}
+
 /// Builds a sale.
 ///
 /// # Errors
 /// [`PlanError`], naming the field.
 pub async fn sale(shop: &ShopHandle, new: NewSale) -> Result<Planned, PlanError> {
-    let phones = payers(&new.tenders);
+    let prepared = prepare_sale(new)?;
+    shop.ask(move |shop| prepared.plan(shop)).await?
+}
+
+/// Checks what can be checked without the shop.
+///
+/// # Errors
+/// [`PlanError`], naming the field.
+pub fn prepare_sale(new: NewSale) -> Result<PreparedSale, PlanError> {
     let tenders: Vec<Tender> =
         new.tenders.iter().map(|tender| Tender { kind: tender.kind, amount_minor: tender.amount_minor }).collect();
     let fact = Fact::Sale(Sale {
@@ -64,23 +79,34 @@ pub async fn sale(shop: &ShopHandle, new: NewSale) -> Result<Planned, PlanError>
         ticket: new.ticket,
     });
     fact.check()?;
-    let Fact::Sale(sold) = &fact else { return Err(PlanError::IdReused) };
-    let skus: Vec<String> = sold.lines.iter().map(|line| line.sku.clone()).collect();
-    let named = sold.ticket.is_some() || sold.source.is_some();
-    let question = fact.clone();
-    let known = shop.ask(move |shop| look_up(shop, named.then_some(&question), &skus)).await?;
-    if new.currency != known.currency {
-        return Err(PlanError::WrongCurrency { expected: known.currency.to_string() });
-    }
-    if let (true, Some((field, sku))) = (known.refuse_unknown, known.unknown.first()) {
-        return Err(PlanError::UnknownSku { field: field.clone(), sku: sku.clone() });
-    }
     for (index, tender) in new.tenders.iter().enumerate().filter(|(_, tender)| tender.kind == TenderKind::Mpesa) {
         check_mpesa(&format!("tenders[{index}]."), new.currency, tender.amount_minor)?;
     }
-    let warnings = known.unknown.into_iter().map(|(field, sku)| Warning::UnknownSku { field, sku }).collect();
-    let operation = Operation { facts: vec![fact], phones: phones?, ..Operation::default() };
-    Ok(Planned { operation, warnings, ..Planned::default() })
+    Ok(PreparedSale { fact, phones: payers(&new.tenders)? })
+}
+
+impl PreparedSale {
+    /// Checks it against the shop's currency, catalogue and settings.
+    ///
+    /// # Errors
+    /// [`PlanError`], naming the field.
+    pub fn plan(self, shop: &Shop) -> Result<Planned, PlanError> {
+        let Fact::Sale(sold) = &self.fact else { return Err(PlanError::IdReused) };
+        let expected = shop.genesis().currency;
+        if sold.currency != expected {
+            return Err(PlanError::WrongCurrency { expected: expected.to_string() });
+        }
+        let unknown = unknown_products(shop, sold);
+        if let Some((field, sku)) = unknown.first()
+            && shop.settings().require_known_sku
+            && !is_recorded(shop, &self.fact)
+        {
+            return Err(PlanError::UnknownSku { field: field.clone(), sku: sku.clone() });
+        }
+        let warnings = unknown.into_iter().map(|(field, sku)| Warning::UnknownSku { field, sku }).collect();
+        let operation = Operation { facts: vec![self.fact], phones: self.phones, ..Operation::default() };
+        Ok(Planned { operation, warnings, ..Planned::default() })
+    }
 }
 
 /// Whether M-PESA can be asked for an amount.
@@ -128,28 +154,18 @@ fn payers(tenders: &[NewTender]) -> Result<Vec<PayerPhone>, PlanError> {
     Ok(phones)
 }
 
-struct LookedUp {
-    currency: Currency,
-    unknown: Vec<(String, String)>,
-    refuse_unknown: bool,
+/// A repeated sale is never refused: its products were judged when it was recorded.
+fn is_recorded(shop: &Shop, fact: &Fact) -> bool {
+    let named = matches!(fact, Fact::Sale(sale) if sale.ticket.is_some() || sale.source.is_some());
+    named && shop.books().record(fact.record_id(shop.business(), shop.own_journal(), 0, 0)).is_some()
 }
 
-/// A repeated sale is never refused: its products were judged when it was recorded.
-fn look_up(shop: &Shop, named: Option<&Fact>, skus: &[String]) -> LookedUp {
-    let recorded = named.is_some_and(|fact| {
-        let record = fact.record_id(shop.business(), shop.own_journal(), 0, 0);
-        shop.books().record(record).is_some()
-    });
+/// The lines whose product is not in the catalogue, each product once, as field and SKU.
+fn unknown_products(shop: &Shop, sale: &Sale) -> Vec<(String, String)> {
     let mut seen = BTreeSet::new();
-    let unknown = skus
-        .iter()
-        .enumerate()
-        .filter(|(_, sku)| seen.insert(*sku) && !product_is_listed(shop, sku))
-        .map(|(index, sku)| (format!("lines[{index}].sku"), sku.clone()))
-        .collect();
-    LookedUp {
-        currency: shop.genesis().currency,
-        unknown,
-        refuse_unknown: !recorded && shop.settings().require_known_sku,
-    }
+    let lines = sale.lines.iter().enumerate();
+    lines
+        .filter(|(_, line)| seen.insert(&line.sku) && !product_is_listed(shop, &line.sku))
+        .map(|(index, line)| (format!("lines[{index}].sku"), line.sku.clone()))
+        .collect()
 }

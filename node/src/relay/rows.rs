@@ -129,16 +129,21 @@ impl Arrival {
     }
 }
 
-/// Callbacks to be processed behind `after`, with their bodies, and where to go on.
-pub(super) fn pending(
-    reader: &dyn Reader,
-    after: Option<&[u8]>,
-) -> Result<(Vec<(Arrival, Vec<u8>)>, Option<Vec<u8>>), StorageError> {
+/// Some callbacks that are to be processed.
+pub(super) struct Pending {
+    /// With their bodies.
+    pub(super) arrivals: Vec<(Arrival, Vec<u8>)>,
+    /// Where to go on, if there are more.
+    pub(super) next: Option<Vec<u8>>,
+}
+
+/// Callbacks to be processed, behind `after`.
+pub(super) fn pending(reader: &dyn Reader, after: Option<&[u8]>) -> Result<Pending, StorageError> {
     let limits = ReadLimits { entries_max: CALLBACKS_MAX, bytes_max: PAGE_BYTES_MAX };
     let page = reader.rows(Rows::Callbacks, Keys { prefix: &[PENDING], after }, limits)?;
     let next = page.rows.last().filter(|_| page.more).map(|row| row.key.clone());
     let arrivals = page.rows.into_iter().filter_map(|row| Some((Arrival::from_key(&row.key)?, row.value)));
-    Ok((arrivals.collect(), next))
+    Ok(Pending { arrivals: arrivals.collect(), next })
 }
 
 const PAGE_BYTES_MAX: usize = 1024 * 1024;

@@ -106,7 +106,7 @@ impl Till {
         let shop = ShopHandle { requests, reader: storage.reader(), changes: changes.clone() };
         let links = Arc::new(LinkTable::default());
         let shop_loop = ShopLoop::open(Box::new(storage), identity, true, Arc::clone(&links), changes, None).unwrap();
-        tokio::spawn(shop_loop.run(waiting));
+        tokio::spawn(shop_loop.run(shop.requests.downgrade(), waiting));
         let state = ApiState::new(shop.clone(), Arc::new(Control { owner: number == 1 }))
             .with_hosts(vec!["till.shop.example".to_owned()]);
         Self { shop, device, links, router: router(state) }

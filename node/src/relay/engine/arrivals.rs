@@ -16,7 +16,7 @@ impl Engine {
         let mut after = None;
         loop {
             let page = rows::pending(self.shop.reader().as_ref(), after.as_deref());
-            let (arrivals, next) = match page {
+            let rows::Pending { arrivals, next } = match page {
                 Ok(page) => page,
                 Err(error) => {
                     tracing::error!(%error, "callbacks that were kept can't be read");

@@ -274,13 +274,23 @@ async fn two_relays_that_name_themselves_at_once_both_stop_pushing() {
     let provider = Provider::start().await;
     let one = Device::start(&MemoryDisk::new(), identity(1, Role::Relay, Currency::KES), false);
     let two = Device::start(&MemoryDisk::new(), identity(2, Role::Relay, Currency::KES), false);
-    let (first, second) = (paying(&one, provider.config()).await, paying(&two, provider.config()).await);
+    let (at, clock) = set_clock();
+    at.store(u64::MAX / 2, Ordering::SeqCst);
+    let first = Relay::start_at(one.shop.clone(), &one.identity, provider.config(), clock).await.unwrap();
+    status(&first, "its claim", |status| status.standing == Standing::Paying).await;
+    let second = paying(&two, provider.config()).await;
+    // One intent is addressed already, and waits.
+    let intent = one.promise("mpesa", 6500, PAYS).await;
+    status(&first, "its wait", |status| status.waiting.contains_key(&intent)).await;
     link(&LinkIds::default(), &one, &two);
     for relay in [&first, &second] {
-        status(relay, "the dispute", |status| status.standing == Standing::Disputed).await;
+        let idle = |status: &super::RelayStatus| status.standing == Standing::Disputed && status.waiting.is_empty();
+        status(relay, "the dispute", idle).await;
     }
-    let intent = one.promise("mpesa", 6500, PAYS).await;
-    two.until(intent, IntentState::Open).await;
+    at.store(crate::shop_loop::now().0, Ordering::SeqCst);
+    one.shop.record(confirmed(intent)).await.unwrap();
+    let unaddressed = one.promise("mpesa", 6500, PAYS).await;
+    two.until(unaddressed, IntentState::Open).await;
     first.stop().await;
     second.stop().await;
     assert_eq!(provider.counts().await.pushes, 0);

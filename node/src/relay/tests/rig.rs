@@ -79,7 +79,8 @@ impl Device {
             ShopLoop::open(Box::new(storage), identity.clone(), begin_epoch, Arc::clone(&links), changes, None)
                 .unwrap();
         // A crash ends it with an error, which is what the test wants.
-        tokio::spawn(async move { drop(opened.run(waiting).await) });
+        let requests = shop.requests.downgrade();
+        tokio::spawn(async move { drop(opened.run(requests, waiting).await) });
         Self { shop, identity, links }
     }
 
