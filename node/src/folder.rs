@@ -256,11 +256,22 @@ pub fn open(folder: &Path, marker: Option<&Path>) -> Result<OpenFolder, FolderEr
     let introducers =
         reader.row(Rows::Local, INTRODUCERS)?.and_then(|bytes| minicbor::decode(&bytes).ok()).unwrap_or_default();
     certificate.verify(&genesis)?;
+    forget_running(folder)?;
     let marker_file = marker.map_or_else(|| folder.join(MARKER_FILE), Path::to_owned);
     let marker = RestoreMarker::new(&file, marker_file);
     let continuity = marker.continuity(reader.as_ref())?;
     let identity = Identity { genesis, certificate, key, entropy: random()? };
     Ok(OpenFolder { storage, identity, owner, discovery_secret, introducers, continuity, marker })
+}
+
+/// Whoever holds the folder is the one that runs on it; what a crashed node said is not true any
+/// more.
+fn forget_running(folder: &Path) -> Result<(), FolderError> {
+    let path = folder.join(RUNNING_FILE);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_error(&path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Where the node that runs on a folder can be reached.

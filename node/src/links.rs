@@ -122,10 +122,9 @@ impl LinkTable {
         let Some(device) = self.with(link, |open| open.device) else { return };
         tracing::warn!(link = link.0, %device, reason, "a link is refused");
         self.close(link);
-        if let Some(refused) = &*self.refused.lock().unwrap_or_else(PoisonError::into_inner) {
-            if refused.send((device, REFUSED_PAUSE)).is_err() {
-                tracing::debug!("no transport is left to be told");
-            }
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.as_ref().is_some_and(|refused| refused.send((device, REFUSED_PAUSE)).is_err()) {
+            tracing::debug!("no transport is left to be told");
         }
     }
 

@@ -130,7 +130,8 @@ impl Node {
         let shop = ShopHandle { requests, reader, changes: changes.clone() };
 
         let (lan, events) = start_lan(&config, secret_key, introducers).await?;
-        let shop_loop = ShopLoop::open(Box::new(storage), identity, begin_epoch, Arc::clone(&links), changes, Some(&marker))?;
+        let shop_loop =
+            ShopLoop::open(Box::new(storage), identity, begin_epoch, Arc::clone(&links), changes, Some(&marker))?;
         let (ended, watch_ended) = watch::channel(None);
         let loop_thread = spawn_loop(shop_loop, shop.requests.downgrade(), waiting, ended);
 
@@ -172,11 +173,8 @@ impl Node {
         let failed = |source| StartError::Api { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
-        let control = Control {
-            lan: self.lan.clone(),
-            admissions: Arc::clone(&self.admissions),
-            ended: self.ended.clone(),
-        };
+        let control =
+            Control { lan: self.lan.clone(), admissions: Arc::clone(&self.admissions), ended: self.ended.clone() };
         let router = crate::api::router(crate::api::ApiState::new(self.shop.clone(), Arc::new(control)));
         let mut stopping = self.stop.subscribe();
         self.tasks.push(tokio::spawn(async move {

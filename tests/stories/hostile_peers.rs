@@ -1,6 +1,7 @@
 //! Peers that are not ours, or don't keep to the protocol: nothing of theirs is applied, and the
 //! reason is clear.
 
+use crate::support::{ShopNet, bread};
 use crdt_model::ids::DeviceId;
 use crdt_model::record::{Certificate, Kind, Role};
 use crdt_model::shop::{Input, LinkId};
@@ -8,7 +9,6 @@ use crdt_model::sync::codec::Run;
 use crdt_model::sync::message::{Hello, Message, PROTOCOL_VERSION};
 use crdt_model::time::Timestamp;
 use ed25519_dalek::SigningKey;
-use crate::support::{ShopNet, bread};
 
 fn hello(net: &ShopNet, certificate: Certificate, version: u32) -> Vec<u8> {
     Message::Hello(Hello { version, business: net.shop(0).business(), certificate }).to_frame()

@@ -3,25 +3,24 @@
 
 use std::collections::BTreeMap;
 
+use crate::support::{Dice, Disk, ShopNet};
 use crdt_model::document::{DocumentId, FieldEdit, FieldValue};
 use crdt_model::entry::Entry;
 use crdt_model::ids::{JournalId, RecordId};
 use crdt_model::money::{Currency, Money};
-use crdt_model::record::{
-    Expense, Fact, Line, Sale, Source, StockCount, StockMovement, Tender, TenderKind, Void,
-};
+use crdt_model::record::{Expense, Fact, Line, Sale, Source, StockCount, StockMovement, Tender, TenderKind, Void};
 use crdt_model::shop::{Input, Operation, Phone};
 use crdt_model::sync::codec::{Run, RunBuilder};
 use crdt_model::sync::message::{Hello, Message, PROTOCOL_VERSION};
 use proptest::prelude::*;
-use crate::support::{Dice, Disk, ShopNet};
 
 /// One random operation; few ids, so that tills often mean the same record.
 fn operation(net: &ShopNet, till: usize, dice: &mut Dice) -> Operation {
     let source = Some(Source { instance: "app".to_owned(), key: dice.roll(40).to_string() });
     let sku = format!("SKU{}", dice.roll(3));
     let quantity_milli = i64::try_from(dice.roll(5)).unwrap() * 1000 + 1000;
-    let line = Line { sku: sku.clone(), quantity_milli, unit_price_minor: 100, discount_minor: 0, tax_rate_bp: Some(1600) };
+    let line =
+        Line { sku: sku.clone(), quantity_milli, unit_price_minor: 100, discount_minor: 0, tax_rate_bp: Some(1600) };
     let amount_minor = line.amount_minor().unwrap();
     let kind = if dice.roll(3) == 0 { TenderKind::Mpesa } else { TenderKind::Cash };
     let lines = vec![line];

@@ -1,10 +1,10 @@
 //! Stories of a shop's devices, in virtual time. Each prints its seed.
 
+use crate::support::{Dice, ShopNet, bread};
 use crdt_model::document::{DocumentId, FieldEdit, FieldValue};
 use crdt_model::ids::RecordId;
 use crdt_model::record::Kind;
 use crdt_model::shop::Operation;
-use crate::support::{Dice, ShopNet, bread};
 
 fn sales(net: &ShopNet, index: usize) -> usize {
     net.shop(index).books().count_of(Kind::Sale)

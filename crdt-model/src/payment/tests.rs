@@ -1,3 +1,5 @@
+//! Every event in every state, and the rules between attempts.
+
 use proptest::prelude::*;
 use uuid::Uuid;
 

@@ -91,8 +91,7 @@ impl Pair {
         let key: [u8; 32] = folder::random()?;
         let device = crdt_model::ids::DeviceId(SigningKey::from_bytes(&key).verifying_key().to_bytes());
         let genesis = opened.identity.genesis;
-        let certificate =
-            Certificate::sign(genesis.business(), device, "second".to_owned(), Role::Till, now(), &owner);
+        let certificate = Certificate::sign(genesis.business(), device, "second".to_owned(), Role::Till, now(), &owner);
         let discovery_secret = opened.discovery_secret;
         let admission = Admission { genesis, certificate, discovery_secret, introducers: Vec::new() };
         folder::create(&second, &admission, &key, None)?;

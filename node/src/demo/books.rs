@@ -62,15 +62,6 @@ impl Api {
         answer(path, self.http.get(self.url(path))).await
     }
 
-    /// Lets the till import some invoices.
-    pub(super) async fn import(&self, csv: String) -> anyhow::Result<()> {
-        let request = self.http.post(self.url("/api/imports?format=online-retail"));
-        let response = request.header("content-type", "text/csv").body(csv).send().await?;
-        let (status, text) = (response.status(), response.text().await?);
-        anyhow::ensure!(status.is_success(), "the import was answered {status}: {text}");
-        Ok(())
-    }
-
     pub(super) async fn books(&self) -> anyhow::Result<Books> {
         Ok(serde_json::from_value(self.get("/api/books").await?)?)
     }

@@ -58,10 +58,7 @@ impl DemoConfig {
 /// Whatever keeps the day from being played to its end. Books that don't balance are no error
 /// but a verdict.
 pub async fn run(config: &DemoConfig, show: impl Fn(&Verdict) -> anyhow::Result<()>) -> anyhow::Result<Verdict> {
-    anyhow::ensure!(
-        (TILLS_MIN..=TILLS_MAX).contains(&config.tills),
-        "--tills must be {TILLS_MIN} to {TILLS_MAX}"
-    );
+    anyhow::ensure!((TILLS_MIN..=TILLS_MAX).contains(&config.tills), "--tills must be {TILLS_MIN} to {TILLS_MAX}");
     let plan = plan::Plan::draw(config)?;
     let folder = tempfile::Builder::new().prefix("tillmesh-demo-").tempdir().context("no temporary folder")?;
     let mut shop = net::Net::build(config, folder.path(), plan.currency()).await?;

@@ -1,14 +1,12 @@
 //! What is sold on the demo's day, drawn from its seed before the day begins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Context;
 use crdt_model::money::Currency;
-use crdt_model::time::Day;
 use serde_json::{Value, json};
 
 use super::{DemoConfig, SALES};
-use crate::import;
+use crate::import::{self, Batch, BatchInvoice, convert};
 
 /// Customers' M-PESA numbers are drawn from so many; the simulator decides by them and its seed.
 const CUSTOMERS: u64 = 40;
@@ -32,8 +30,8 @@ const PRODUCTS: [(&str, &str, i64); 12] = [
 pub(super) enum Step {
     /// A sale, as the API takes it.
     Sale(Value),
-    /// Some invoices of the file, as the file has them.
-    Invoices(String),
+    /// Some invoices of the file, as the API takes imports.
+    Invoices(Value),
 }
 
 /// The whole day.
@@ -116,79 +114,51 @@ impl Plan {
         plan
     }
 
-    /// Cuts the file into pieces of a few invoices, so that the tills take turns.
+    /// Cuts the file into batches of a few invoices, so that the tills take turns.
     fn from_file(path: &std::path::Path, limit: Option<usize>) -> anyhow::Result<Self> {
-        const PIECES: usize = 60;
         let mut plan = Self::empty(Currency::GBP);
         let (reader, _) = import::open(path)?;
-        // All lines of an invoice go to one till, however they are spread over the file.
-        let mut places: BTreeMap<String, usize> = BTreeMap::new();
-        let mut invoices: Vec<Vec<import::Invoice>> = Vec::new();
+        let mut numbers = BTreeSet::new();
+        let mut waiting: Vec<BatchInvoice> = Vec::new();
         for item in reader {
             let import::Item::Invoice(invoice) = item? else { continue };
-            if let Some(parts) = places.get(&invoice.number).and_then(|place| invoices.get_mut(*place)) {
-                parts.push(invoice);
-            } else if invoices.len() < limit.unwrap_or(usize::MAX) {
-                places.insert(invoice.number.clone(), invoices.len());
-                invoices.push(vec![invoice]);
+            if !numbers.contains(&invoice.number) && numbers.len() >= limit.unwrap_or(usize::MAX) {
+                continue;
             }
-        }
-        plan.sales = invoices.len();
-        for piece in invoices.chunks(invoices.len().div_ceil(PIECES).max(1)) {
-            let mut writer = csv::Writer::from_writer(Vec::new());
-            writer.write_record(COLUMNS)?;
-            for invoice in piece.iter().flatten() {
-                for line in &invoice.lines {
-                    writer.write_record(fields(invoice, line))?;
+            numbers.insert(invoice.number.clone());
+            for line in &invoice.lines {
+                plan.total_minor += line.amount_minor;
+                *plan.sold_milli.entry(line.stock_code.clone()).or_default() += line.quantity_milli;
+            }
+            for piece in convert::invoices(&invoice) {
+                waiting.push(piece);
+                if waiting.len() >= BATCH_INVOICES || batch_bytes(&waiting)? >= BATCH_BYTES {
+                    plan.steps.push(Step::Invoices(batch(std::mem::take(&mut waiting))?));
                 }
             }
-            let text = writer.into_inner().context("the piece was not written")?;
-            plan.expect(&text)?;
-            plan.steps.push(Step::Invoices(String::from_utf8(text)?));
         }
+        plan.steps.push(Step::Invoices(batch(waiting)?));
+        plan.sales = numbers.len();
         Ok(plan)
     }
-
-    /// Adds what a piece comes to, read as a till will read it.
-    fn expect(&mut self, piece: &[u8]) -> anyhow::Result<()> {
-        for item in import::Reader::new(piece)? {
-            let import::Item::Invoice(invoice) = item? else { continue };
-            for line in &invoice.lines {
-                self.total_minor += line.amount_minor;
-                *self.sold_milli.entry(line.stock_code.clone()).or_default() += line.quantity_milli;
-            }
-        }
-        Ok(())
-    }
 }
 
-/// The columns of the file's format.
-const COLUMNS: [&str; 8] =
-    ["InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country"];
+/// Few enough that the tills take many turns.
+const BATCH_INVOICES: usize = 10;
+/// With the largest piece on top, a batch stays below what the API takes.
+const BATCH_BYTES: usize = 64 * 1024;
 
-/// One line as the file has it.
-fn fields(invoice: &import::Invoice, line: &import::RetailLine) -> [String; 8] {
-    const DAY_S: i64 = 86_400;
-    let seconds = invoice.at_ms.div_euclid(1000);
-    let day = Day(i32::try_from(seconds.div_euclid(DAY_S)).unwrap_or_default());
-    let of_day = seconds.rem_euclid(DAY_S);
-    let (hours, minutes, seconds) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-    [
-        invoice.number.clone(),
-        line.stock_code.clone(),
-        line.description.clone(),
-        decimal(line.quantity_milli, 1_000, 3),
-        format!("{day} {hours:02}:{minutes:02}:{seconds:02}"),
-        decimal(line.unit_price_micro, 1_000_000, 6),
-        invoice.customer.clone().unwrap_or_default(),
-        invoice.country.clone(),
-    ]
+fn batch_bytes(invoices: &[BatchInvoice]) -> anyhow::Result<usize> {
+    invoices.last().map_or(Ok(0), |last| Ok(serde_json::to_vec(last)?.len() * invoices.len()))
 }
 
-/// A scaled whole number as a decimal.
-fn decimal(value: i64, scale: u64, decimals: usize) -> String {
-    let sign = if value < 0 { "-" } else { "" };
-    let size = value.unsigned_abs();
-    let text = format!("{sign}{}.{:0decimals$}", size / scale, size % scale);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+fn batch(invoices: Vec<BatchInvoice>) -> anyhow::Result<Value> {
+    let batch = Batch {
+        instance: convert::ONLINE_RETAIL.to_owned(),
+        currency: Currency::GBP.to_string(),
+        products: Vec::new(),
+        customers: Vec::new(),
+        invoices,
+    };
+    Ok(serde_json::to_value(batch)?)
 }

@@ -88,8 +88,12 @@ pub(super) async fn judge(config: &DemoConfig, plan: &Plan, net: &Net, outcome: 
             format!("till {} has a total of {}, but {} was sold", till + 1, books.total_minor, plan.total_minor),
         );
         let stock = stock(&api.get("/api/stock?limit=200").await?, api, till).await?;
-        let sold: BTreeMap<_, _> =
-            plan.sold_milli.iter().filter(|(_, milli)| **milli != 0).map(|(sku, milli)| (sku.clone(), -milli)).collect();
+        let sold: BTreeMap<_, _> = plan
+            .sold_milli
+            .iter()
+            .filter(|(_, milli)| **milli != 0)
+            .map(|(sku, milli)| (sku.clone(), -milli))
+            .collect();
         check(stock == sold, format!("till {} has another stock than what was sold", till + 1));
     }
     let (charged_twice, charged_minor) = charges(net).await?;

@@ -57,7 +57,7 @@ pub fn open(path: &Path) -> Result<(Reader<Source>, Progress), OpenError> {
         return Err(OpenError::Archive { path: path.to_owned() });
     }
     let packing = if first_bytes.starts_with(GZIP_MAGIC) {
-        Packing::Gzip(MultiGzDecoder::new(counted))
+        Packing::Gzip(Box::new(MultiGzDecoder::new(counted)))
     } else {
         Packing::Plain(counted)
     };
@@ -89,7 +89,7 @@ impl Read for Source {
 #[derive(Debug)]
 enum Packing {
     Plain(BufReader<Counted>),
-    Gzip(MultiGzDecoder<BufReader<Counted>>),
+    Gzip(Box<MultiGzDecoder<BufReader<Counted>>>),
 }
 
 #[derive(Debug)]

@@ -84,11 +84,7 @@ async fn accept(listener: TcpListener, target: watch::Receiver<Target>, bytes: A
     }
 }
 
-async fn carry(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    bytes: &AtomicU64,
-) {
+async fn carry(mut from: tokio::net::tcp::OwnedReadHalf, mut to: tokio::net::tcp::OwnedWriteHalf, bytes: &AtomicU64) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count) = from.read(&mut buffer).await {
         let Some(read) = buffer.get(..count).filter(|read| !read.is_empty()) else { return };

@@ -125,4 +125,5 @@ pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
     last.to_string()
 }
 
-const GATHERING: Duration = Duration::from_millis(50);
+/// Addresses of one peer are told one after another; a dial waits so long for a better one.
+const GATHERING: Duration = Duration::from_millis(10);
