@@ -79,8 +79,8 @@ pub enum StartError {
     },
 }
 
-/// A running node. Dropping it without [`Node::stop`] is like pulling the plug: nothing
-/// acknowledged is lost.
+/// A running node. Dropping it without [`Node::stop`] is like pulling the plug: links and API
+/// end at once, and nothing acknowledged is lost.
 #[derive(Debug)]
 pub struct Node {
     shop: ShopHandle,
@@ -272,6 +272,17 @@ impl Node {
         }
         drop(self.running.take());
         reason.map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for Node {
+    /// Ends what would otherwise go on in the background. The loop ends once nobody holds a
+    /// [`ShopHandle`] any more.
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        for task in &self.tasks {
+            task.abort();
+        }
     }
 }
 
