@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::Context;
-use reqwest::{Client, RequestBuilder};
+use reqwest::{Client, RequestBuilder, Url};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -60,6 +60,20 @@ impl Api {
 
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
         answer(path, self.http.get(self.url(path))).await
+    }
+
+    /// Every item of a list, page by page.
+    pub(super) async fn all(&self, path: &str) -> anyhow::Result<Vec<Value>> {
+        let mut items = Vec::new();
+        let mut url = Url::parse_with_params(&self.url(path), [("limit", "200")])?;
+        loop {
+            let mut page = answer(path, self.http.get(url)).await?;
+            if let Some(Value::Array(more)) = page.get_mut("items").map(Value::take) {
+                items.extend(more);
+            }
+            let Some(next) = page.get("next").and_then(Value::as_str) else { return Ok(items) };
+            url = Url::parse_with_params(&self.url(path), [("limit", "200"), ("cursor", next)])?;
+        }
     }
 
     pub(super) async fn books(&self) -> anyhow::Result<Books> {

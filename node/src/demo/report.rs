@@ -10,6 +10,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::DemoConfig;
+use super::books::Api;
 use super::day::Outcome;
 use super::net::Net;
 use super::plan::Plan;
@@ -87,7 +88,7 @@ pub(super) async fn judge(config: &DemoConfig, plan: &Plan, net: &Net, outcome: 
             books.total_minor == plan.total_minor,
             format!("till {} has a total of {}, but {} was sold", till + 1, books.total_minor, plan.total_minor),
         );
-        let stock = stock(&api.get("/api/stock?limit=200").await?, api, till).await?;
+        let stock = stock(&api).await?;
         let sold: BTreeMap<_, _> = plan
             .sold_milli
             .iter()
@@ -133,41 +134,29 @@ pub(super) async fn judge(config: &DemoConfig, plan: &Plan, net: &Net, outcome: 
 }
 
 /// A till's stock by product, as far as it is not zero.
-async fn stock(first: &Value, api: super::books::Api, till: usize) -> anyhow::Result<BTreeMap<String, i64>> {
+async fn stock(api: &Api) -> anyhow::Result<BTreeMap<String, i64>> {
     let mut levels = BTreeMap::new();
-    let mut page = first.clone();
-    loop {
-        for level in page.get("items").and_then(Value::as_array).into_iter().flatten() {
-            let sku = level.get("sku").and_then(Value::as_str);
-            let milli = level.get("on_hand_milli").and_then(Value::as_i64);
-            if let (Some(sku), Some(milli)) = (sku, milli)
-                && milli != 0
-            {
-                levels.insert(sku.to_owned(), milli);
-            }
+    for level in api.all("/api/stock").await? {
+        let sku = level.get("sku").and_then(Value::as_str);
+        let milli = level.get("on_hand_milli").and_then(Value::as_i64);
+        if let (Some(sku), Some(milli)) = (sku, milli)
+            && milli != 0
+        {
+            levels.insert(sku.to_owned(), milli);
         }
-        let Some(cursor) = page.get("next_cursor").and_then(Value::as_str) else { return Ok(levels) };
-        tracing::trace!(till, cursor, "another page of the stock");
-        page = api.get(&format!("/api/stock?limit=200&cursor={cursor}")).await?;
     }
+    Ok(levels)
 }
 
 /// How many intents the provider really charged more than once, and the sum of all charges.
 async fn charges(net: &Net) -> anyhow::Result<(u64, i64)> {
     const ATTEMPTS_MAX: u32 = 3;
     let mut references: BTreeMap<String, Uuid> = BTreeMap::new();
-    let mut cursor = String::new();
-    loop {
-        let page = net.api(0)?.get(&format!("/api/payments?limit=200{cursor}")).await?;
-        for payment in page.get("items").and_then(Value::as_array).into_iter().flatten() {
-            let Some(id) = payment.get("id").and_then(Value::as_str) else { continue };
-            let intent: Uuid = id.parse()?;
-            for attempt in 1..=ATTEMPTS_MAX {
-                references.insert(account_reference(intent, attempt).to_string(), intent);
-            }
+    for payment in net.api(0)?.all("/api/payments").await? {
+        let intent: Uuid = payment.get("id").and_then(Value::as_str).unwrap_or_default().parse()?;
+        for attempt in 1..=ATTEMPTS_MAX {
+            references.insert(account_reference(intent, attempt).to_string(), intent);
         }
-        let Some(next) = page.get("next_cursor").and_then(Value::as_str) else { break };
-        cursor = format!("&cursor={next}");
     }
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     let mut sum = 0;
