@@ -1,10 +1,11 @@
 //! Stories of a shop's devices, in virtual time. Each prints its seed.
 
 use crate::support::{Dice, ShopNet, bread};
+use crdt_model::books::IntentState;
 use crdt_model::document::{DocumentId, FieldEdit, FieldValue};
 use crdt_model::ids::RecordId;
-use crdt_model::record::Kind;
-use crdt_model::shop::Operation;
+use crdt_model::record::{Fact, Kind, Ledger, TenderKind};
+use crdt_model::shop::{Operation, Phone, Settings};
 
 fn sales(net: &ShopNet, index: usize) -> usize {
     net.shop(index).books().count_of(Kind::Sale)
@@ -155,6 +156,47 @@ fn a_copied_till_that_sold_twice_loses_no_sale() {
     net.run_until_quiet();
     assert_eq!(sales(&net, 2), 24);
     net.assert_converged();
+}
+
+/// A sale that is paid by M-PESA.
+fn by_mpesa(quantity: i64) -> Operation {
+    let mut operation = bread(quantity, None);
+    if let Some(Fact::Sale(sale)) = operation.facts.first_mut() {
+        sale.tenders[0].kind = TenderKind::Mpesa;
+    }
+    let number = "254708374149".to_owned();
+    Operation { phones: vec![Phone { fact: 0, tender: 0, number }], ..operation }
+}
+
+#[test]
+fn nothing_is_charged_above_a_fork() {
+    let mut net = ShopNet::new(8, 2);
+    net.heal(0, 2);
+    let ledger = Ledger { relay: net.shop(2).device(), epoch: 1 };
+    let named = Operation { edits: Settings::name_paying_relay(ledger, "174379"), ..Operation::default() };
+    net.act(2, named).unwrap();
+    net.run_until_quiet();
+    let waiting = |net: &ShopNet| net.shop(2).books().open_intents_for(&ledger).count();
+    net.act(0, by_mpesa(1)).unwrap();
+    net.run_until_quiet();
+    assert_eq!(waiting(&net), 1, "the relay may ask for what was sold before the fork");
+
+    let copy = net.devices[0].disk.clone();
+    let identity = net.devices[0].identity.clone();
+    net.cut(0, 2);
+    let twin = net.add(identity, copy);
+    net.act(0, by_mpesa(2)).unwrap();
+    net.act(twin, by_mpesa(3)).unwrap();
+    net.heal(0, 2);
+    net.run_until_quiet();
+    net.heal(twin, 2);
+    net.run_until_quiet();
+    net.heal(1, 2);
+    net.run_until_quiet();
+    net.assert_converged();
+    assert_eq!(sales(&net, 2), 3, "no sale is lost");
+    assert_eq!(waiting(&net), 1, "and nobody is asked for those above the fork");
+    assert_eq!(net.shop(1).books().intent_count(IntentState::Review), 2, "a person decides");
 }
 
 #[test]

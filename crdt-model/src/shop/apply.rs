@@ -1,6 +1,7 @@
 //! Store, then apply: stored entries reach the books and documents once what they build on
 //! has, whatever the order of arrival.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::lazy::LazyDocument;
@@ -8,7 +9,7 @@ use super::{Change, LOAD_ENTRIES_MAX, Output, Shop};
 use crate::books::{Followup, Placed};
 use crate::document::{DocumentId, SharedDocument, Verified};
 use crate::entry::{Body, Entry, Place};
-use crate::ids::{EntryHash, JournalId};
+use crate::ids::{EntryHash, JournalId, RecordId};
 use crate::record::Fact;
 use crate::time::{Day, Timestamp};
 
@@ -133,7 +134,8 @@ impl Shop {
     pub(super) fn fold(&mut self, place: Place, entry: &Entry, body: &Body, out: &mut Vec<Output>) {
         self.note_page(place, entry, u32::try_from(body.facts.len()).unwrap_or(u32::MAX));
         let mut recounts = Vec::new();
-        for placed in self.placed(place, entry, &body.facts) {
+        let facts = self.resettled(place, &body.facts);
+        for placed in self.placed(place, entry, &facts) {
             recounts.extend(self.books.fold(&placed));
             out.push(Output::Changed(Change::Fact {
                 kind: placed.fact.kind(),
@@ -160,6 +162,32 @@ impl Shop {
         if !wanted.is_empty() {
             out.push(Output::Fetch(wanted));
         }
+    }
+
+    /// In a branch of a forked journal a record without a client id has another id than its author
+    /// knew, or two sales would have one. What its own entry says of it follows.
+    fn resettled<'f>(&self, place: Place, facts: &'f [Fact]) -> Cow<'f, [Fact]> {
+        let Some(journal) = self.journals.get(&place.journal).filter(|journal| journal.info.fork.is_some()) else {
+            return Cow::Borrowed(facts);
+        };
+        let (business, author) = (self.business(), journal.info.genesis.id());
+        let moved: Vec<(RecordId, RecordId)> = (0..)
+            .zip(facts)
+            .map(|(index, fact)| {
+                let known = fact.record_id(business, author, place.seq, index);
+                (known, fact.record_id(business, place.journal, place.seq, index))
+            })
+            .collect();
+        let follow = |mut fact: Fact| {
+            if let Fact::Intent(intent) = &mut fact
+                && let Some((sale, _)) = &mut intent.sale
+                && let Some((_, now)) = moved.iter().find(|(known, _)| known == sale)
+            {
+                *sale = *now;
+            }
+            fact
+        };
+        Cow::Owned(facts.iter().cloned().map(follow).collect())
     }
 
     /// An entry's facts as the books see them.
@@ -282,11 +310,12 @@ impl Shop {
         let mut all = Vec::new();
         for (place, entry) in &entries {
             if let Ok(body) = entry.body() {
-                all.push((*place, entry, body));
+                let facts = self.resettled(*place, &body.facts).into_owned();
+                all.push((*place, entry, facts));
             }
         }
         let placed: Vec<Placed<'_>> =
-            all.iter().flat_map(|(place, entry, body)| self.placed(*place, entry, &body.facts)).collect();
+            all.iter().flat_map(|(place, entry, facts)| self.placed(*place, entry, facts)).collect();
         let again = self.books.recount(&placed);
         self.fetch_for(again, out);
     }

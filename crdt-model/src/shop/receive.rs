@@ -187,7 +187,9 @@ impl Shop {
             return self.send_frontier(link, true, out);
         };
         let last = run.start.saturating_add(run.entries.len() as u64).saturating_sub(1);
-        if last <= journal.high || self.is_closed(id) {
+        // What a peer still holds above a known fork comes by the branch, once the peer has cut.
+        let beyond_fork = self.forked_at(id).is_some_and(|seq| last > seq);
+        if last <= journal.high || beyond_fork {
             if let Some(session) = self.sessions.get_mut(&link) {
                 session.holds(Place { journal: id, seq: last });
             }

@@ -443,7 +443,12 @@ impl Shop {
 
     /// Whether a journal has forked here, so that only its branches go on.
     pub(super) fn is_closed(&self, journal: JournalId) -> bool {
-        self.branches_of(journal).next().is_some()
+        self.forked_at(journal).is_some()
+    }
+
+    /// The last entry of a forked journal that all of its branches share.
+    pub(super) fn forked_at(&self, journal: JournalId) -> Option<u64> {
+        self.branches_of(journal).map(|branch| branch.info.before_first().0).min()
     }
 
     pub(super) fn branches_of(&self, journal: JournalId) -> impl Iterator<Item = &Journal> {

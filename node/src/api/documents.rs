@@ -175,7 +175,7 @@ async fn rendered(state: &ApiState, id: PageId, json: bool) -> Result<Response, 
     let span = span.ok_or_else(|| Problem::not_found("document", &id.to_string()))?;
     let shop = state.shop.clone();
     let business = state.fixed().await?.business;
-    // Rendering costs tens of milliseconds for a full page.
+    // Rendering a full page takes long enough to hold up other requests.
     let work = tokio::task::spawn_blocking(move || {
         let unreadable = |error: &dyn std::fmt::Display| Problem::new(Code::Unreadable, error.to_string());
         let entries = page_entries(&shop, id, &span)?;
