@@ -17,3 +17,4 @@ pub mod relay;
 pub mod shop_handle;
 pub mod shop_loop;
 pub mod storage;
+mod turn;

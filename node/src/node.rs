@@ -19,11 +19,10 @@ use crate::folder::{self, FolderError, OpenFolder, Running};
 use crate::join::{Admissions, Invitation, InviteError, JOIN_PROTOCOL};
 use crate::links::{self, LinkTable};
 use crate::shop_handle::ShopHandle;
-use crate::shop_loop::{self, LoopError, ShopLoop};
+use crate::shop_loop::{LoopError, ShopLoop};
 use crate::storage::Continuity;
+use crate::turn::Attendant;
 
-/// Requests that may wait for the shop; more callers wait in their own tasks.
-const REQUESTS_MAX: usize = 1_024;
 /// Hints a slow listener may lag behind before it misses some.
 const CHANGES_KEPT: usize = 4_096;
 /// The default addresses of a node's links. 7471 is one port for all, so that a firewall needs
@@ -122,18 +121,16 @@ impl Node {
         };
         let links = Arc::new(LinkTable::default());
         let changes = broadcast::Sender::new(CHANGES_KEPT);
-        let (requests, waiting) = mpsc::channel(REQUESTS_MAX);
         let (device, role) = (identity.certificate.device, identity.certificate.role);
         let genesis = identity.genesis.clone();
         let secret_key = identity.key.to_bytes();
-        let reader = crate::storage::Storage::reader(&storage);
-        let shop = ShopHandle { requests, reader, changes: changes.clone() };
 
         let (lan, events) = start_lan(&config, secret_key, introducers).await?;
         let shop_loop =
             ShopLoop::open(Box::new(storage), identity, begin_epoch, Arc::clone(&links), changes, Some(&marker))?;
+        let (shop, attendant) = ShopHandle::open(shop_loop);
         let (ended, watch_ended) = watch::channel(None);
-        let loop_thread = spawn_loop(shop_loop, shop.requests.downgrade(), waiting, ended);
+        let loop_thread = spawn_loop(attendant, ended);
 
         let admissions = Arc::new(Admissions {
             shop: shop.clone(),
@@ -264,8 +261,9 @@ impl Node {
                 tracing::debug!("a connection was cut");
             }
         }
-        // The loop may have ended by itself.
-        drop(self.shop.requests.send(shop_loop::Request::Close).await);
+        if self.shop.close().await.is_err() {
+            tracing::debug!("the loop had ended by itself");
+        }
         let reason = self.ended().await;
         if let Some(thread) = self.loop_thread.take() {
             drop(tokio::task::spawn_blocking(move || thread.join()).await);
@@ -327,15 +325,10 @@ impl NodeControl for Control {
     }
 }
 
-fn spawn_loop(
-    shop_loop: ShopLoop,
-    requests: mpsc::WeakSender<shop_loop::Request>,
-    waiting: mpsc::Receiver<shop_loop::Request>,
-    ended: watch::Sender<Option<String>>,
-) -> std::thread::JoinHandle<()> {
+fn spawn_loop(attendant: Attendant, ended: watch::Sender<Option<String>>) -> std::thread::JoinHandle<()> {
     let runtime = tokio::runtime::Handle::current();
     std::thread::spawn(move || {
-        let reason = match runtime.block_on(shop_loop.run(requests, waiting)) {
+        let reason = match runtime.block_on(attendant.run()) {
             Ok(()) => String::new(),
             Err(error) => {
                 tracing::error!(%error, "the node stops: start it again once this is mended");

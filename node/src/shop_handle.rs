@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use crdt_model::entry::{Entry, Place};
 use crdt_model::shop::{ActError, Acted, Change, Input, Operation, Shop};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, oneshot};
 
-use crate::shop_loop::Request;
+use crate::shop_loop::{Request, ShopLoop};
 use crate::storage::{Reader, RowWrite, StorageError};
+use crate::turn::{Attendant, Turn};
 
 /// The way to a running shop.
 #[derive(Debug, Clone)]
 pub struct ShopHandle {
-    pub(crate) requests: mpsc::Sender<Request>,
-    pub(crate) reader: Arc<dyn Reader>,
-    pub(crate) changes: broadcast::Sender<Change>,
+    turn: Arc<Turn>,
+    reader: Arc<dyn Reader>,
+    changes: broadcast::Sender<Change>,
 }
 
 impl std::fmt::Debug for Request {
@@ -53,6 +54,18 @@ pub enum ReadError {
 }
 
 impl ShopHandle {
+    /// Opens the way to a shop; the attendant has to run for it to be served.
+    pub(crate) fn open(shop_loop: ShopLoop) -> (Self, Attendant) {
+        let (reader, changes) = (shop_loop.reader(), shop_loop.changes());
+        let (turn, attendant) = Turn::open(shop_loop);
+        (Self { turn, reader, changes }, attendant)
+    }
+
+    /// Ends the shop; what waits before this is still served.
+    pub(crate) async fn close(&self) -> Result<(), Stopped> {
+        self.turn.bring(Request::Close).await
+    }
+
     /// Records an operation; it is durable when this answers.
     ///
     /// # Errors
@@ -68,7 +81,7 @@ impl ShopHandle {
     pub(crate) async fn record_with(&self, operation: Operation, rows: Vec<RowWrite>) -> Result<Acted, RecordError> {
         let (reply, answer) = oneshot::channel();
         let request = Request::Act { plan: Box::new(move |_| Some(operation)), rows, reply };
-        self.requests.send(request).await.map_err(|_| Stopped)?;
+        self.turn.bring(request).await?;
         Ok(answer.await.map_err(|_| Stopped)??)
     }
 
@@ -96,7 +109,7 @@ impl ShopHandle {
         };
         let (reply, answer) = oneshot::channel();
         let request = Request::Act { plan: Box::new(plan), rows: Vec::new(), reply };
-        self.requests.send(request).await.map_err(|_| E::from(Stopped.into()))?;
+        self.turn.bring(request).await.map_err(|stopped| E::from(stopped.into()))?;
         let said = told.await.map_err(|_| E::from(Stopped.into()))??;
         let acted = answer.await.map_err(|_| E::from(Stopped.into()))?;
         Ok((acted.map_err(|refused| E::from(refused.into()))?, said))
@@ -113,19 +126,19 @@ impl ShopHandle {
     ) -> Result<T, Stopped> {
         let (reply, answer) = oneshot::channel();
         let question = Box::new(move |shop: &Shop| drop(reply.send(question(shop))));
-        self.requests.send(Request::Ask(question)).await.map_err(|_| Stopped)?;
+        self.turn.bring(Request::Ask(question)).await?;
         answer.await.map_err(|_| Stopped)
     }
 
     /// Makes rows of the node's own durable.
     pub(crate) async fn write_rows(&self, rows: Vec<RowWrite>) -> Result<(), Stopped> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::Rows { rows, reply }).await.map_err(|_| Stopped)?;
+        self.turn.bring(Request::Rows { rows, reply }).await?;
         answer.await.map_err(|_| Stopped)
     }
 
     pub(crate) async fn input(&self, input: Input) -> Result<(), Stopped> {
-        self.requests.send(Request::Input(input)).await.map_err(|_| Stopped)
+        self.turn.bring(Request::Input(input)).await
     }
 
     /// Hints of what changes from now on. A slow listener misses some and is told how many.

@@ -1,10 +1,10 @@
-//! The loop that owns the shop: it drains what is queued, makes one durable commit, and only
-//! then sends and acknowledges. It runs on a thread of its own and is the only writer.
+//! The loop that owns the shop: it takes what is queued, makes one durable commit, and only
+//! then sends and acknowledges. It is the only writer; `turn` says who runs it when.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crdt_model::entry::{Entry, Place};
 use crdt_model::ids::JournalId;
@@ -21,12 +21,10 @@ use crate::storage::{
 };
 
 /// How many requests one commit takes at most; more would only make the first ones wait.
-const GROUP_MAX: usize = 1_024;
+pub(crate) const GROUP_MAX: usize = 1_024;
 /// A snapshot is due after so many entries, or a quarter of what is stored if that is more, so
 /// that writing them costs a constant a sale.
 const SNAPSHOT_ENTRIES_MIN: u64 = 10_000;
-/// Without anything to do, the shop is given the time this often.
-const TICK: Duration = Duration::from_secs(5);
 
 const SNAPSHOT_KEY: &[u8] = b"shop";
 
@@ -64,6 +62,11 @@ pub enum LoopError {
     /// What is stored can't be opened.
     #[error(transparent)]
     Open(#[from] crdt_model::shop::OpenError),
+    /// The node itself failed while it served the shop.
+    #[error(
+        "the node failed while it recorded; nothing acknowledged is lost: start it again, and report what its log says"
+    )]
+    Broken,
     /// A stored entry can't be read back.
     #[error(
         "entry {seq} of journal {journal} is damaged on the disk: keep the file and join the business again, the relay has everything that was synced ({reason})"
@@ -86,6 +89,9 @@ pub(crate) struct ShopLoop {
     links: Arc<LinkTable>,
     changes: broadcast::Sender<Change>,
     since_snapshot: u64,
+    /// What the last group left to be done, and whether there is such a group.
+    left: Vec<Output>,
+    unsealed: bool,
     wakes: Option<mpsc::UnboundedSender<Timestamp>>,
 }
 
@@ -109,8 +115,19 @@ impl ShopLoop {
         let reader = storage.reader();
         let snapshot = reader.row(Rows::Snapshot, SNAPSHOT_KEY)?;
         let (shop, outputs) = open_shop(reader.as_ref(), &identity, snapshot, begin_epoch)?;
-        let mut opened = Self { storage, reader, identity, shop, links, changes, since_snapshot: 0, wakes: None };
-        opened.finish_group(outputs, Vec::new())?;
+        let mut opened = Self {
+            storage,
+            reader,
+            identity,
+            shop,
+            links,
+            changes,
+            since_snapshot: 0,
+            left: Vec::new(),
+            unsealed: false,
+            wakes: None,
+        };
+        opened.carry_out(outputs)?;
         if let Some(marker) = marker {
             // Only now: a copy must have begun its own epoch before it counts as the original.
             marker.bind(opened.storage.as_mut(), crate::folder::random()?)?;
@@ -118,23 +135,19 @@ impl ShopLoop {
         Ok(opened)
     }
 
-    /// Runs until it is closed or the disk fails. It waits for requests alone: the alarm, a task
-    /// of its own, turns times to wake into requests.
-    pub(crate) async fn run(
-        mut self,
-        requests: mpsc::WeakSender<Request>,
-        mut waiting: mpsc::Receiver<Request>,
-    ) -> Result<(), LoopError> {
+    pub(crate) fn reader(&self) -> Arc<dyn Reader> {
+        Arc::clone(&self.reader)
+    }
+
+    pub(crate) fn changes(&self) -> broadcast::Sender<Change> {
+        self.changes.clone()
+    }
+
+    /// Where times to wake at are told.
+    pub(crate) fn wakes(&mut self) -> mpsc::UnboundedReceiver<Timestamp> {
         let (wakes, alarms) = mpsc::unbounded_channel();
         self.wakes = Some(wakes);
-        tokio::spawn(alarm(requests, alarms));
-        let mut group = Vec::new();
-        while waiting.recv_many(&mut group, GROUP_MAX).await > 0 {
-            if self.group(std::mem::take(&mut group))? {
-                break;
-            }
-        }
-        self.close()
+        alarms
     }
 
     fn wake_at(&self, at: Timestamp) {
@@ -143,8 +156,10 @@ impl ShopLoop {
         }
     }
 
-    /// Handles a group of requests with one commit. Tells whether the loop is to end.
-    fn group(&mut self, group: Vec<Request>) -> Result<bool, LoopError> {
+    /// Handles a group of requests with one commit, answers them, and leaves what keeps no caller
+    /// waiting (signing, sending) to [`Self::finish`]. Tells whether the loop is to end.
+    pub(crate) fn group(&mut self, group: Vec<Request>) -> Result<bool, LoopError> {
+        self.finish()?;
         let mut outputs = Vec::new();
         let mut rows = Vec::new();
         let mut replies = VecDeque::new();
@@ -172,55 +187,85 @@ impl ShopLoop {
                 Request::Close => close = true,
             }
         }
-        let answers = self.finish_group(outputs, rows)?;
-        for (answer, reply) in answers.into_iter().zip(replies) {
-            // The asker may have gone; what it recorded stays recorded.
-            drop(reply.send(answer));
-        }
+        self.commit_and_answer(outputs, rows, replies)?;
         for reply in written {
             if reply.send(()).is_err() {
                 tracing::debug!("nobody waits for these rows any more");
             }
         }
+        if close {
+            self.finish()?;
+        }
         for question in questions {
             question(&self.shop);
         }
-        if self.shop.needs_rebuild() {
-            self.rebuild()?;
-        }
-        self.snapshot_if_due()?;
         Ok(close)
     }
 
-    /// Seals the group, commits it, and carries out the rest in order. Gives the answers to the
-    /// group's operations.
-    fn finish_group(
+    /// Whether something of the last group is left to be done.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.unsealed
+    }
+
+    /// Does what the last group left: signs, sends, tells.
+    pub(crate) fn finish(&mut self) -> Result<(), LoopError> {
+        if !std::mem::take(&mut self.unsealed) {
+            return Ok(());
+        }
+        let left = std::mem::take(&mut self.left);
+        self.carry_out(left)?;
+        if self.shop.needs_rebuild() {
+            self.rebuild()?;
+        }
+        self.snapshot_if_due()
+    }
+
+    /// Makes a group durable and answers it.
+    fn commit_and_answer(
         &mut self,
         mut outputs: Vec<Output>,
-        mut rows: Vec<RowWrite>,
-    ) -> Result<Vec<Result<Acted, ActError>>, LoopError> {
-        let mut answers = Vec::new();
+        rows: Vec<RowWrite>,
+        mut replies: VecDeque<oneshot::Sender<Result<Acted, ActError>>>,
+    ) -> Result<(), LoopError> {
+        let idle = outputs.is_empty();
+        outputs.extend(self.shop.handle(Input::Stage, now()));
+        let later = self.commit(outputs, rows)?;
+        for output in later {
+            if let Output::Acted(answer) = output {
+                if let Some(reply) = replies.pop_front() {
+                    // The asker may have gone; what it recorded stays recorded.
+                    drop(reply.send(answer));
+                }
+            } else {
+                self.left.push(output);
+            }
+        }
+        self.unsealed |= !idle;
+        Ok(())
+    }
+
+    /// Seals a group and carries out what is left of it, in order.
+    fn carry_out(&mut self, mut left: Vec<Output>) -> Result<(), LoopError> {
         loop {
-            outputs.extend(self.shop.handle(Input::Seal, now()));
-            let later = self.commit(outputs, std::mem::take(&mut rows))?;
-            outputs = Vec::new();
+            left.extend(self.shop.handle(Input::Seal, now()));
+            let later = self.commit(left, Vec::new())?;
+            left = Vec::new();
             let mut fed = false;
             for output in later {
                 match output {
-                    Output::Acted(answer) => answers.push(answer),
                     Output::Load { journal, from } => {
                         fed = true;
                         let entries = self.load(journal, from)?;
-                        outputs.extend(self.shop.handle(Input::Loaded { journal, from, entries }, now()));
+                        left.extend(self.shop.handle(Input::Loaded { journal, from, entries }, now()));
                     }
                     Output::Fetch(places) => {
                         fed = true;
                         let entries = self.fetch(&places)?;
-                        outputs.extend(self.shop.handle(Input::Fetched(entries), now()));
+                        left.extend(self.shop.handle(Input::Fetched(entries), now()));
                     }
                     Output::Split(split) => {
                         fed = true;
-                        outputs.extend(self.split(&split)?);
+                        left.extend(self.split(&split)?);
                     }
                     Output::Send(link, frame) => self.links.send(link, frame),
                     Output::SendRange { link, journal, info, from, through, branch } => {
@@ -230,12 +275,12 @@ impl ShopLoop {
                     Output::Refuse(link, reason) => self.links.refuse(link, &reason),
                     Output::Changed(change) => self.tell(change),
                     Output::WakeAt(at) => self.wake_at(at),
-                    // Committed already.
-                    Output::Begun(_) | Output::Journal { .. } => {}
+                    // Stored already, or answered.
+                    Output::Begun(_) | Output::Journal { .. } | Output::Signed(_) | Output::Acted(_) => {}
                 }
             }
             if !fed {
-                return Ok(answers);
+                return Ok(());
             }
         }
     }
@@ -251,6 +296,7 @@ impl ShopLoop {
     fn commit(&mut self, outputs: Vec<Output>, rows: Vec<RowWrite>) -> Result<Vec<Output>, LoopError> {
         let mut batch = Batch { rows, ..Batch::default() };
         let mut later = Vec::with_capacity(outputs.len());
+        let mut signed = Vec::new();
         for output in outputs {
             match output {
                 Output::Begun(info) => put_journal(&mut batch, &info),
@@ -262,6 +308,7 @@ impl ShopLoop {
                         batch.durability = Durability::PeerData;
                     }
                 }
+                Output::Signed(entry) => signed.push(EntryRow { place: entry.place, bytes: entry.bytes }),
                 rest @ (Output::Acted(_)
                 | Output::Send(..)
                 | Output::SendRange { .. }
@@ -276,6 +323,9 @@ impl ShopLoop {
         }
         if !batch.is_empty() {
             self.storage.commit(&batch)?;
+        }
+        if !signed.is_empty() {
+            self.storage.settle(signed)?;
         }
         Ok(later)
     }
@@ -347,8 +397,7 @@ impl ShopLoop {
         let (shop, outputs) = open_shop(self.reader.as_ref(), &self.identity, None, false)?;
         self.shop = shop;
         self.links.reset();
-        self.finish_group(outputs, Vec::new())?;
-        Ok(())
+        self.carry_out(outputs)
     }
 
     fn snapshot_if_due(&mut self) -> Result<(), LoopError> {
@@ -369,34 +418,8 @@ impl ShopLoop {
         Ok(())
     }
 
-    fn close(mut self) -> Result<(), LoopError> {
+    pub(crate) fn close(mut self) -> Result<(), LoopError> {
         self.write_snapshot(Durability::OwnEntries)
-    }
-}
-
-/// Gives the shop the time: when it asked for it, and now and then.
-async fn alarm(requests: mpsc::WeakSender<Request>, mut wakes: mpsc::UnboundedReceiver<Timestamp>) {
-    let mut due: BTreeSet<Timestamp> = BTreeSet::new();
-    loop {
-        let at = now();
-        let wait = due.first().map_or(TICK, |next| Duration::from_millis(next.0.saturating_sub(at.0)).min(TICK));
-        tokio::select! {
-            wake = wakes.recv() => match wake {
-                Some(wake) => {
-                    due.insert(wake);
-                    continue;
-                }
-                None => return,
-            },
-            () = tokio::time::sleep(wait) => {}
-        }
-        let at = now();
-        due.retain(|wake| *wake > at);
-        // The shop must end once nobody else can ask it.
-        let Some(requests) = requests.upgrade() else { return };
-        if requests.send(Request::Input(Input::Tick)).await.is_err() {
-            return;
-        }
     }
 }
 

@@ -103,6 +103,25 @@ fn a_lost_till_gets_everything_back_and_writes_on_in_a_new_epoch() {
 }
 
 #[test]
+fn a_till_that_dies_after_it_acknowledged_signs_when_it_comes_back() {
+    for new_epoch in [false, true] {
+        let mut net = ShopNet::new(6, 2);
+        net.act(0, bread(1, None)).unwrap();
+        net.snapshot(0);
+        net.act_and_crash(0, bread(1, None));
+        net.start(0, new_epoch);
+        net.heal(0, 1);
+        net.heal(1, 2);
+        net.run_until_quiet();
+        assert_eq!((sales(&net, 1), sales(&net, 2)), (2, 2), "nobody waits for another sale to see this one");
+        net.act(0, bread(1, None)).unwrap();
+        net.run_until_quiet();
+        assert_eq!(sales(&net, 2), 3);
+        net.assert_converged();
+    }
+}
+
+#[test]
 fn a_till_restored_from_an_old_backup_takes_its_own_entries_back() {
     let mut net = ShopNet::new(5, 2);
     net.heal(0, 2);
@@ -252,7 +271,12 @@ fn random_day(seed: u64) {
                 if dice.roll(2) == 0 {
                     net.snapshot(a);
                 }
-                net.crash(a);
+                if dice.roll(2) == 0 {
+                    net.act_and_crash(a, bread(1, None));
+                    recorded += 1;
+                } else {
+                    net.crash(a);
+                }
                 linked.retain(|(x, y)| *x != a && *y != a);
                 net.start(a, dice.roll(4) == 0);
             }

@@ -205,9 +205,24 @@ impl ShopNet {
         self.carry_out(index, outputs).pop().expect("an answer")
     }
 
+    /// Records an operation on a device that loses power right after it was acknowledged, before
+    /// anything was signed or sent.
+    pub(crate) fn act_and_crash(&mut self, index: usize, operation: Operation) {
+        let now = self.now;
+        let shop = self.devices[index].shop.as_mut().unwrap();
+        let mut outputs = shop.handle(Input::Act(Box::new(operation)), now);
+        outputs.extend(shop.handle(Input::Stage, now));
+        assert!(outputs.iter().any(|output| matches!(output, Output::Acted(Ok(_)))));
+        self.commit(index, &outputs);
+        self.crash(index);
+    }
+
     /// Carries out outputs as the real loop does: commit first, then the rest in order.
     fn carry_out(&mut self, index: usize, mut outputs: Vec<Output>) -> Vec<Result<Acted, ActError>> {
         let mut answers = Vec::new();
+        outputs.extend(self.devices[index].shop.as_mut().unwrap().handle(Input::Stage, self.now));
+        self.commit(index, &outputs);
+        outputs.retain(|output| !matches!(output, Output::Begun(_) | Output::Journal { .. }));
         loop {
             let now = self.now;
             let shop = self.devices[index].shop.as_mut().unwrap();
@@ -245,7 +260,8 @@ impl ShopNet {
                         }
                     }
                     Output::WakeAt(at) => self.devices[index].wakes.push(at),
-                    Output::Changed(_) | Output::Greeted(_) | Output::Begun(_) | Output::Journal { .. } => {}
+                    Output::Changed(_) | Output::Greeted(_) | Output::Begun(_) => {}
+                    Output::Journal { .. } | Output::Signed(_) => {}
                 }
             }
             outputs = more;
@@ -267,6 +283,10 @@ impl ShopNet {
                         let place = (entry.place.journal, entry.place.seq);
                         assert!(disk.entries.insert(place, entry.bytes.clone()).is_none(), "{place:?} written twice");
                     }
+                }
+                Output::Signed(entry) => {
+                    let place = (entry.place.journal, entry.place.seq);
+                    assert!(disk.entries.insert(place, entry.bytes.clone()).is_some(), "{place:?} signed, not written");
                 }
                 _ => {}
             }

@@ -6,7 +6,7 @@ use super::lazy::LazyDocument;
 use super::{Output, Shop, StoredEntry};
 use crate::document::{DocumentChange, DocumentId, EditError, FieldEdit, SharedDocument, field_key};
 use crate::entry::{After, Body, Class, ENTRY_BYTES_MAX, Entry, EntryError, Part, Personal, Place};
-use crate::ids::{EntryHash, RecordId, domain_hash};
+use crate::ids::{EntryHash, JournalId, RecordId, domain_hash};
 use crate::journal::{MARK_EVERY_BYTES, MARK_EVERY_ENTRIES, sign_mark};
 use crate::money::Currency;
 use crate::record::{Fact, FactError, Intent, TenderKind};
@@ -274,15 +274,47 @@ impl Shop {
         self.unmarked_bytes = 0;
     }
 
-    /// Our entries since the last seal, as they are to be stored.
-    pub(super) fn stage_own(&mut self) -> Vec<(u64, EntryHash, Entry)> {
+    /// Gives out what is to be stored so far; our last entry is signed only when the group is
+    /// sealed.
+    pub(super) fn stage(&mut self, out: &mut Vec<Output>) {
+        let fresh = self.unsealed.iter().skip(self.stored_unsealed);
+        self.staged.extend(fresh.map(|(seq, _, entry)| stored(self.own, *seq, entry)));
+        self.stored_unsealed = self.unsealed.len();
+        if !self.staged.is_empty() {
+            let entries = std::mem::take(&mut self.staged);
+            out.push(Output::Journal { entries, ours: !std::mem::take(&mut self.staged_from_peers) });
+        }
+    }
+
+    /// Signs our last entry, and gives out what is to be stored; gives our entries since the last
+    /// seal.
+    pub(super) fn stage_signed(&mut self, out: &mut Vec<Output>) -> Vec<(u64, EntryHash, Entry)> {
+        let unsigned = self.unsealed.last().is_some_and(|(_, _, entry)| entry.mark.is_none());
+        let stored_before = unsigned && self.stored_unsealed == self.unsealed.len();
         self.mark_own();
+        self.stage(out);
+        self.stored_unsealed = 0;
         let unsealed = std::mem::take(&mut self.unsealed);
-        self.staged.extend(unsealed.iter().map(|(seq, _, entry)| StoredEntry {
-            place: Place { journal: self.own, seq: *seq },
-            bytes: entry.to_bytes(),
-        }));
+        if let Some((seq, _, entry)) = unsealed.last().filter(|_| stored_before) {
+            out.push(Output::Signed(stored(self.own, *seq, entry)));
+        }
         unsealed
+    }
+
+    /// A crash came between storing the last entry of one of our journals and signing it.
+    pub(super) fn sign_again(&mut self, id: JournalId, mut last: Entry, out: &mut Vec<Output>) {
+        let (device, own) = (self.device(), self.own);
+        let Some(journal) = self.journals.get_mut(&id) else { return };
+        if journal.info.device() != device || journal.marked.0 >= journal.high {
+            return;
+        }
+        if id == own && !self.unsealed.is_empty() {
+            // It is being written on already: the next seal signs that.
+            return;
+        }
+        last.mark = Some(sign_mark(&self.identity.key, journal.head));
+        journal.note_mark(journal.high, journal.head);
+        out.push(Output::Signed(stored(id, journal.high, &last)));
     }
 
     /// Hides what an erased personal part held; only this device can derive it.
@@ -291,6 +323,10 @@ impl Shop {
         let hash = domain_hash("tillmesh 2026 part salt", &[&secret, &place.journal.0, &place.seq.to_le_bytes()]);
         EntryHash(hash).short().0
     }
+}
+
+fn stored(journal: JournalId, seq: u64, entry: &Entry) -> StoredEntry {
+    StoredEntry { place: Place { journal, seq }, bytes: entry.to_bytes() }
 }
 
 fn mpesa_tenders(tenders: &[crate::record::Tender]) -> impl Iterator<Item = (u32, i64)> {

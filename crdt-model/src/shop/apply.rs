@@ -251,8 +251,12 @@ impl Shop {
         }
         self.loading.remove(&id);
         let full = entries.len() >= LOAD_ENTRIES_MAX;
+        let last = entries.last().filter(|_| !full).cloned();
         let before = self.journals.get(&id).map_or(0, |journal| journal.applied);
         let blocked = self.apply_loaded(id, from, entries, now, out) == Applied::Blocked;
+        if let Some(last) = last {
+            self.sign_again(id, last, out);
+        }
         let Some(journal) = self.journals.get(&id) else { return };
         let progress = journal.applied > before;
         if full && !blocked {

@@ -4,6 +4,9 @@
 //! A shell's loop: drain the queue into [`Shop::handle`], end the group with [`Input::Seal`],
 //! write every [`Output::Begun`] and [`Output::Journal`] in one durable commit, then carry out
 //! the rest in order. Nothing may be sent, shown or acknowledged before that commit.
+//!
+//! A shell in a hurry gives [`Input::Stage`] first, commits, gives out the [`Output::Acted`]
+//! answers, and seals the group afterwards: signing and sending then keep no caller waiting.
 
 mod act;
 mod apply;
@@ -54,6 +57,9 @@ impl std::fmt::Debug for Identity {
 pub enum Input {
     /// The till's app records or edits something.
     Act(Box<Operation>),
+    /// Gives out what is to be stored of the group so far, unsigned; [`Input::Seal`] must follow
+    /// before the next group.
+    Stage,
     /// Ends a group: signs our journal and gives out what is to be stored and sent.
     Seal,
     /// A link to a device came up.
@@ -109,6 +115,9 @@ pub enum Output {
         /// None of them came from a peer.
         ours: bool,
     },
+    /// Store this entry again, now that it is signed. It needs no sync: after a crash the device
+    /// signs it again, the same way.
+    Signed(StoredEntry),
     /// Send a frame.
     Send(LinkId, Vec<u8>),
     /// Send stored entries as one run: from `from`, at most up to `through`, ending at a mark.
@@ -200,6 +209,7 @@ impl Shop {
                 let answer = self.act(*operation, now, &mut out);
                 out.push(Output::Acted(answer));
             }
+            Input::Stage => self.stage(&mut out),
             Input::Seal => self.seal(now, &mut out),
             Input::LinkUp(link, device, kind) => self.link_up(link, device, kind, now, &mut out),
             Input::LinkDown(link) => self.link_down(link, &mut out),

@@ -159,8 +159,7 @@ impl Shop {
             .filter(|session| session.greeted)
             .any(|session| session.sent.get(&own).is_some_and(|theirs| *theirs > high));
         if outrun {
-            let staged = self.stage_own();
-            drop(staged);
+            drop(self.stage_signed(out));
             self.begin_epoch(out);
         }
     }

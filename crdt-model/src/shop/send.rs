@@ -21,11 +21,7 @@ const FORWARD_MS_SPREAD: u64 = 30;
 impl Shop {
     /// Ends a group.
     pub(super) fn seal(&mut self, now: Timestamp, out: &mut Vec<Output>) {
-        let own = self.stage_own();
-        if !self.staged.is_empty() {
-            let entries = std::mem::take(&mut self.staged);
-            out.push(Output::Journal { entries, ours: !std::mem::take(&mut self.staged_from_peers) });
-        }
+        let own = self.stage_signed(out);
         let advanced = std::mem::take(&mut self.advanced);
         self.acknowledge(&advanced, out);
         self.push_own(&own, out);

@@ -44,6 +44,8 @@ pub struct Shop {
     pub(super) staged_from_peers: bool,
     /// Own entries since the last seal, and the bytes since our last mark.
     pub(super) unsealed: Vec<(u64, EntryHash, crate::entry::Entry)>,
+    /// How many of them were given out to be stored, not signed yet.
+    pub(super) stored_unsealed: usize,
     pub(super) unmarked_bytes: usize,
     /// Journals that advanced since the last seal, and by which link.
     pub(super) advanced: BTreeMap<JournalId, Option<LinkId>>,
@@ -209,6 +211,7 @@ impl Shop {
             staged: Vec::new(),
             staged_from_peers: false,
             unsealed: Vec::new(),
+            stored_unsealed: 0,
             unmarked_bytes: 0,
             advanced: BTreeMap::new(),
             blocked: BTreeSet::new(),

@@ -194,6 +194,23 @@ fn a_crash_takes_only_background_batches<E: Engine>() {
     assert_eq!(storage.reader().row(Rows::Pages, b"page").unwrap(), None);
 }
 
+fn a_signature_is_added_and_a_crash_may_take_it_back_alone<E: Engine>() {
+    let engine = E::new();
+    let mut storage = engine.open();
+    let reader = storage.reader();
+    storage.commit(&Batch::own(vec![entry(1, 1, "sale"), entry(1, 2, "sale")])).unwrap();
+    storage.settle(vec![entry(1, 2, "sale, signed")]).unwrap();
+    assert_eq!(texts(reader.as_ref(), 1, 1..=9, ReadLimits::NONE).0, ["1 sale", "2 sale, signed"]);
+    let mut storage = engine.open_after_crash(storage);
+    let found = texts(storage.reader().as_ref(), 1, 1..=9, ReadLimits::NONE).0;
+    assert!(found == ["1 sale", "2 sale"] || found == ["1 sale", "2 sale, signed"], "{found:?}");
+    storage.settle(vec![entry(1, 2, "sale, signed")]).unwrap();
+    storage.commit(&Batch::own(vec![entry(1, 3, "sale")])).unwrap();
+    drop(storage);
+    let found = texts(engine.open().reader().as_ref(), 1, 1..=9, ReadLimits::NONE).0;
+    assert_eq!(found, ["1 sale", "2 sale, signed", "3 sale"]);
+}
+
 fn a_failed_commit_leaves_nothing_and_ends_the_writer<E: FailingEngine>() {
     let engine = E::new();
     let mut storage = engine.open();
@@ -240,6 +257,7 @@ macro_rules! contract_of_every_engine {
             a_read_sees_nothing_that_is_committed_meanwhile
             everything_is_there_after_a_restart
             a_crash_takes_only_background_batches
+            a_signature_is_added_and_a_crash_may_take_it_back_alone
             what_is_too_large_is_refused_whole
         );
     };

@@ -3,12 +3,16 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
-use redb::{Builder, Database, ReadableDatabase};
+use redb::backends::FileBackend;
+use redb::{Builder, Database, ReadableDatabase, StorageBackend};
 
+use super::device::BehindTail;
 use super::error::is_full;
 use super::redb::guarded;
-use super::tables::{FILE, FILE_ID_KEY, FORMAT_KEY, FORMAT_VERSION, JOURNAL, ROWS};
+use super::tables::{FILE, FILE_ID_KEY, FORMAT_KEY, FORMAT_VERSION, JOURNAL, ROWS, TAIL_KEY_KEY, TAIL_THROUGH_KEY};
+use super::tail::{TAIL_BYTES, Tail, TailKey};
 use super::{OpenError, RedbStorage, StorageError};
 
 /// Memory for the engine's pages. Its own default of 1 GiB is more than many tills have; entries
@@ -31,12 +35,9 @@ impl RedbStorage {
         let file =
             tempfile::Builder::new().prefix(".tillmesh-").suffix(".new").tempfile_in(folder).map_err(io_error)?;
         let storage_error = |error| storage_open_error(path, error);
-        guarded(|| {
-            let database = builder().create(file.path())?;
-            write_first_contents(&database, file_id)?;
-            Ok(database.close()?)
-        })
-        .map_err(storage_error)?;
+        let tail_key = crate::folder::random().map_err(|error| io_error(io::Error::other(error)))?;
+        let handle = file.reopen().map_err(io_error)?;
+        guarded(|| create_on(Arc::new(FileBackend::new(handle)?), file_id, tail_key)).map_err(storage_error)?;
         file.as_file().sync_all().map_err(io_error)?;
         file.persist_noclobber(path).map_err(|failed| {
             if failed.error.kind() == io::ErrorKind::AlreadyExists {
@@ -65,20 +66,30 @@ impl RedbStorage {
             }
             Err(error) => return Err(open_io_error(path, error)),
         }
-        let opened = guarded_open(|| builder().open(path));
-        let database = opened.map_err(|error| match error {
-            EngineOpenError::Held => OpenError::Held { path: path.to_owned() },
-            EngineOpenError::Storage(error) => storage_open_error(path, error),
-        })?;
-        Self::of_checked(database, path)
+        let file = File::options().read(true).write(true).open(path).map_err(|source| open_io_error(path, source))?;
+        let opened = guarded_open(|| Ok(Arc::new(FileBackend::new(file)?)));
+        let device = opened.map_err(|error| error.at(path))?;
+        Self::open_on(device, path)
     }
 
-    /// Takes a database whose contents were written by [`write_first_contents`].
-    pub(super) fn of_checked(database: Database, path: &Path) -> Result<Self, OpenError> {
-        let (format, file_id) =
-            guarded(|| read_first_contents(&database)).map_err(|error| storage_open_error(path, error))?;
+    /// Opens what [`create_on`] made.
+    pub(super) fn open_on(device: Arc<dyn StorageBackend>, path: &Path) -> Result<Self, OpenError> {
+        let bytes = device.len().map_err(|source| open_io_error(path, source))?;
+        if bytes <= TAIL_BYTES {
+            // The engine would make a new database of nothing.
+            let detail = format!("it has only {bytes} bytes");
+            return Err(OpenError::Corrupt { path: path.to_owned(), detail });
+        }
+        let engine = BehindTail(Arc::clone(&device));
+        let database = guarded_open(|| builder().create_with_backend(engine)).map_err(|error| error.at(path))?;
+        Self::of_checked(database, device, path)
+    }
+
+    fn of_checked(database: Database, device: Arc<dyn StorageBackend>, path: &Path) -> Result<Self, OpenError> {
+        let storage_error = |error| storage_open_error(path, error);
+        let first = guarded(|| read_first_contents(&database)).map_err(storage_error)?;
         let corrupt = |detail: &str| OpenError::Corrupt { path: path.to_owned(), detail: detail.to_owned() };
-        let format: [u8; 4] = format.try_into().map_err(|_| corrupt("its format version is missing"))?;
+        let format: [u8; 4] = first.format.try_into().map_err(|_| corrupt("its format version is missing"))?;
         let found = u32::from_be_bytes(format);
         if found > FORMAT_VERSION {
             return Err(OpenError::NewerFormat { path: path.to_owned(), found, known: FORMAT_VERSION });
@@ -86,9 +97,27 @@ impl RedbStorage {
         if found == 0 {
             return Err(corrupt("its format version is 0"));
         }
-        let file_id: [u8; 16] = file_id.try_into().map_err(|_| corrupt("its id is missing"))?;
-        Ok(Self::of_database(database, path.to_owned(), file_id))
+        let file_id: [u8; 16] = first.file_id.try_into().map_err(|_| corrupt("its id is missing"))?;
+        let tail_key = first.tail_key.try_into().map_err(|_| corrupt("its tail's key is missing"))?;
+        let through = first.tail_through.try_into().map_err(|_| corrupt("its tail's number is missing"))?;
+        let tail =
+            Tail::open(device, tail_key, u64::from_be_bytes(through)).map_err(|source| open_io_error(path, source))?;
+        Self::of_database(database, tail, path.to_owned(), file_id).map_err(storage_error)
     }
+}
+
+/// Makes an empty storage on a device: room for the tail, then the engine with all its tables.
+pub(super) fn create_on(
+    device: Arc<dyn StorageBackend>,
+    file_id: [u8; 16],
+    tail_key: TailKey,
+) -> Result<(), redb::Error> {
+    // Written, not only reserved: a write over it needs no new blocks and so no more than one sync.
+    device.set_len(TAIL_BYTES)?;
+    device.write(0, &vec![0; usize::try_from(TAIL_BYTES).unwrap_or_default()])?;
+    let database = builder().create_with_backend(BehindTail(device))?;
+    write_first_contents(&database, file_id, tail_key)?;
+    Ok(database.close()?)
 }
 
 pub(super) fn builder() -> Builder {
@@ -103,13 +132,15 @@ pub(super) fn builder() -> Builder {
 }
 
 /// The format version, the file's id and all tables, so that a reader finds them from the start.
-pub(super) fn write_first_contents(database: &Database, file_id: [u8; 16]) -> Result<(), redb::Error> {
+fn write_first_contents(database: &Database, file_id: [u8; 16], tail_key: TailKey) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_two_phase_commit(true);
     {
         let mut file = transaction.open_table(FILE)?;
         file.insert(FORMAT_KEY, FORMAT_VERSION.to_be_bytes().as_slice())?;
         file.insert(FILE_ID_KEY, file_id.as_slice())?;
+        file.insert(TAIL_KEY_KEY, tail_key.as_slice())?;
+        file.insert(TAIL_THROUGH_KEY, 0_u64.to_be_bytes().as_slice())?;
         transaction.open_table(JOURNAL)?;
         transaction.open_table(ROWS)?;
     }
@@ -117,10 +148,23 @@ pub(super) fn write_first_contents(database: &Database, file_id: [u8; 16]) -> Re
     Ok(())
 }
 
-fn read_first_contents(database: &Database) -> Result<(Vec<u8>, Vec<u8>), redb::Error> {
+/// What the file says of itself, as it is there.
+struct FirstContents {
+    format: Vec<u8>,
+    file_id: Vec<u8>,
+    tail_key: Vec<u8>,
+    tail_through: Vec<u8>,
+}
+
+fn read_first_contents(database: &Database) -> Result<FirstContents, redb::Error> {
     let file = database.begin_read()?.open_table(FILE)?;
     let read = |key| Ok::<_, redb::Error>(file.get(key)?.map(|value| value.value().to_vec()).unwrap_or_default());
-    Ok((read(FORMAT_KEY)?, read(FILE_ID_KEY)?))
+    Ok(FirstContents {
+        format: read(FORMAT_KEY)?,
+        file_id: read(FILE_ID_KEY)?,
+        tail_key: read(TAIL_KEY_KEY)?,
+        tail_through: read(TAIL_THROUGH_KEY)?,
+    })
 }
 
 enum EngineOpenError {
@@ -128,7 +172,16 @@ enum EngineOpenError {
     Storage(StorageError),
 }
 
-fn guarded_open(open: impl FnOnce() -> Result<Database, redb::DatabaseError>) -> Result<Database, EngineOpenError> {
+impl EngineOpenError {
+    fn at(self, path: &Path) -> OpenError {
+        match self {
+            Self::Held => OpenError::Held { path: path.to_owned() },
+            Self::Storage(error) => storage_open_error(path, error),
+        }
+    }
+}
+
+fn guarded_open<T>(open: impl FnOnce() -> Result<T, redb::DatabaseError>) -> Result<T, EngineOpenError> {
     let mut held = false;
     let opened = guarded(|| {
         open().map_err(|error| {
@@ -221,7 +274,8 @@ mod tests {
     fn a_newer_format_is_named_with_our_own() {
         let (_folder, path) = till();
         drop(RedbStorage::create(&path, [9; 16]).unwrap());
-        let database = builder().open(&path).unwrap();
+        let device = FileBackend::new(File::options().read(true).write(true).open(&path).unwrap()).unwrap();
+        let database = builder().create_with_backend(BehindTail(Arc::new(device))).unwrap();
         let transaction = database.begin_write().unwrap();
         let newer = (FORMAT_VERSION + 1).to_be_bytes();
         transaction.open_table(FILE).unwrap().insert(FORMAT_KEY, newer.as_slice()).unwrap();
@@ -272,8 +326,8 @@ mod tests {
             let mut damaged = whole.clone();
             let bytes = [1, 64, 4096][usize::try_from(seeded.below(3)).unwrap()];
             // Half of the damage goes where the file's own description is.
-            let limit = if seeded.below(2) == 0 { 512 } else { used };
-            let from = usize::try_from(seeded.below(limit)).unwrap();
+            let limit = if seeded.below(2) == 0 { 512 } else { used - TAIL_BYTES };
+            let from = usize::try_from(TAIL_BYTES + seeded.below(limit)).unwrap();
             for byte in damaged.iter_mut().skip(from).take(bytes) {
                 *byte = seeded.next().to_le_bytes()[0];
             }

@@ -8,7 +8,9 @@ use crdt_model::entry::Place;
 use crdt_model::ids::JournalId;
 
 use super::tables::{row_key, row_name, rows_from};
-use super::{Batch, Durability, Keys, ReadEnd, ReadLimits, Reader, Row, RowPage, Rows, Sizes, Storage, StorageError};
+use super::{
+    Batch, Durability, EntryRow, Keys, ReadEnd, ReadLimits, Reader, Row, RowPage, Rows, Sizes, Storage, StorageError,
+};
 
 /// What stays when a node with [`MemoryStorage`] crashes: its "disk".
 #[derive(Debug, Clone, Default)]
@@ -67,6 +69,19 @@ impl Storage for MemoryStorage {
         let written = self.write(batch);
         self.ended = written.is_err();
         written
+    }
+
+    fn settle(&mut self, signed: Vec<EntryRow>) -> Result<(), StorageError> {
+        if self.ended {
+            return Err(StorageError::Ended);
+        }
+        let mut state = self.disk.lock();
+        if state.opening == self.opening {
+            let changes = Changes::of(&Batch::own(signed));
+            state.seen.apply(&changes);
+            state.background.push(changes);
+        }
+        Ok(())
     }
 
     fn reader(&self) -> Arc<dyn Reader> {

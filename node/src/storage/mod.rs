@@ -10,6 +10,7 @@ use crdt_model::ids::JournalId;
 
 #[cfg(test)]
 mod contract;
+mod device;
 mod error;
 mod file;
 pub mod marker;
@@ -20,6 +21,7 @@ mod redb;
 #[cfg(test)]
 mod rig;
 mod tables;
+mod tail;
 
 pub use error::{OpenError, StorageError};
 pub use marker::{Break, Continuity, MarkerError, RestoreMarker};
@@ -52,6 +54,14 @@ pub trait Storage: Debug + Send {
     /// [`StorageError`]; see the contract above.
     fn commit(&mut self, batch: &Batch) -> Result<(), StorageError>;
 
+    /// Does what the commits so far have left to do, so that the next one or a reader needn't wait
+    /// for it. `signed` replaces the stored form of entries by one that says more, such as a
+    /// signature that the node would make again: a crash may take that back, and nothing else.
+    ///
+    /// # Errors
+    /// [`StorageError`]; see the contract above.
+    fn settle(&mut self, signed: Vec<EntryRow>) -> Result<(), StorageError>;
+
     /// A reader for any thread. Clone the `Arc` freely.
     fn reader(&self) -> Arc<dyn Reader>;
 }
@@ -59,8 +69,8 @@ pub trait Storage: Debug + Send {
 /// Reads what was committed.
 ///
 /// - Each call sees one snapshot: everything committed when it began, nothing of what follows.
-/// - A call never waits for the writer, nor the writer for it; it may be made from within another
-///   one's callback.
+/// - The writer never waits for a call to end; a call waits at most for a commit to be written. It
+///   may be made from within another one's callback.
 /// - Nothing is read beyond the limits given, whatever is stored.
 pub trait Reader: Debug + Send + Sync {
     /// Hands over the entries of `journal` with a sequence number in `seqs`, in order, until
@@ -182,14 +192,30 @@ pub enum Rows {
     Marker,
 }
 
+impl Rows {
+    /// Every kind.
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Local,
+        Self::Journals,
+        Self::Snapshot,
+        Self::Pages,
+        Self::Invitations,
+        Self::Attempts,
+        Self::Callbacks,
+        Self::Answers,
+        Self::Quarantine,
+        Self::Marker,
+    ];
+}
+
 /// What the disk must promise before a commit answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
-    /// For bytes that this device made: one sync.
+    /// For bytes that this device made.
     #[default]
     OwnEntries,
-    /// For bytes that others chose: two syncs, so that nobody can craft a half-written commit
-    /// that looks whole after a power cut.
+    /// For bytes that others chose: nobody can craft a half-written commit that looks whole after
+    /// a power cut.
     PeerData,
     /// For what can be rebuilt: no sync. It becomes durable with the next durable commit; until
     /// then a crash takes it away, whole batches at a time, the latest first.

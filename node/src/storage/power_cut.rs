@@ -4,8 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::file::{builder, write_first_contents};
-use super::redb::guarded;
+use super::file::create_on;
 use super::rig::{Contents, Seeded, contents_of, random_batch};
 use super::{Durability, OpenError, RedbStorage, Storage, StorageError};
 
@@ -46,16 +45,12 @@ impl SimDisk {
     /// A disk with a new storage file on it.
     pub(super) fn with_new_file() -> Self {
         let disk = Self::default();
-        let database = builder().create_with_backend(disk.plug_in()).unwrap();
-        write_first_contents(&database, [7; 16]).unwrap();
-        database.close().unwrap();
+        create_on(Arc::new(disk.plug_in()), [7; 16], [8; 32]).unwrap();
         disk
     }
 
     pub(super) fn open(&self) -> Result<RedbStorage, OpenError> {
-        let opened = guarded(|| Ok(builder().create_with_backend(self.plug_in())?));
-        let database = opened.map_err(|error| OpenError::Corrupt { path: "sim".into(), detail: error.to_string() })?;
-        RedbStorage::of_checked(database, Path::new(""))
+        RedbStorage::open_on(Arc::new(self.plug_in()), Path::new(""))
     }
 
     /// Every write and sync fails from now on, until the disk is opened again.
@@ -198,6 +193,9 @@ fn crash_once(template: &SimDisk, seed: u64, sync_is_ignored: bool) -> Result<()
         if storage.commit(&batch).is_err() {
             break;
         }
+        if seeded.below(3) == 0 && storage.settle(Vec::new()).is_err() {
+            break;
+        }
         if batch.durability != Durability::Background {
             promised = states.len() - 1;
         }
@@ -208,7 +206,7 @@ fn crash_once(template: &SimDisk, seed: u64, sync_is_ignored: bool) -> Result<()
     if seeded.below(2) == 0 {
         let backend = disk.plug_in();
         disk.cut_power_after(1 + seeded.below(12));
-        let recovered = guarded(|| Ok(builder().create_with_backend(backend)?));
+        let recovered = RedbStorage::open_on(Arc::new(backend), Path::new(""));
         disk.cut_power(&mut seeded);
         drop(recovered);
     }

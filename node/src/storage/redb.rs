@@ -5,24 +5,52 @@ use std::io::ErrorKind;
 use std::ops::{Bound, ControlFlow, RangeInclusive};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crdt_model::entry::Place;
 use crdt_model::ids::JournalId;
 use redb::{Database, ReadableDatabase, ReadableTableMetadata};
 
-use super::tables::{JOURNAL, PLACE_BYTES, ROWS, place_key, place_keys, place_of, row_key, row_name, rows_from};
-use super::{Batch, Durability, Keys, ReadEnd, ReadLimits, Reader, Row, RowPage, Rows, Sizes, Storage, StorageError};
+use super::tables::{
+    FILE, JOURNAL, PLACE_BYTES, ROWS, TAIL_THROUGH_KEY, place_key, place_keys, place_of, row_key, row_name, rows_from,
+};
+use super::tail::{Appended, Tail};
+use super::{
+    Batch, Durability, EntryRow, Keys, ReadEnd, ReadLimits, Reader, Row, RowPage, Rows, Sizes, Storage, StorageError,
+};
 
-/// The engine of tills and of relays on one machine.
+/// The engine of tills and of relays on one machine. Small commits become durable in the tail, the
+/// engine takes them over afterwards.
 ///
 /// Another process that opens the file meanwhile is refused. Dropping it closes the file cleanly,
 /// so that the next opening needn't check all of it.
 pub struct RedbStorage {
-    database: Arc<Database>,
+    held: Arc<Held>,
+    tail: Tail,
     path: PathBuf,
     file_id: [u8; 16],
     ended: bool,
+}
+
+/// The engine, and what is durable in the tail but not in the engine yet.
+struct Held {
+    database: Database,
+    waiting: Mutex<Waiting>,
+    /// Something waits: readers look here first.
+    any: AtomicBool,
+}
+
+#[derive(Default)]
+struct Waiting {
+    batches: Vec<Batch>,
+    /// The number of the last record of the tail that is waiting or taken over.
+    through: u64,
+    /// The engine's last durable commit is behind that record.
+    behind: bool,
+    /// The engine holds a batch that the tail does not, and that is not durable yet: the next
+    /// durable commit has to be the engine's, since commits become durable in their order.
+    ahead: bool,
 }
 
 impl RedbStorage {
@@ -38,8 +66,50 @@ impl RedbStorage {
         self.file_id
     }
 
-    pub(super) fn of_database(database: Database, path: PathBuf, file_id: [u8; 16]) -> Self {
-        Self { database: Arc::new(database), path, file_id, ended: false }
+    /// Puts an opened database and its tail together; what only the tail holds is taken over.
+    pub(super) fn of_database(
+        database: Database,
+        tail: (Tail, Vec<Batch>),
+        path: PathBuf,
+        file_id: [u8; 16],
+    ) -> Result<Self, StorageError> {
+        let (tail, batches) = tail;
+        let recovered = !batches.is_empty();
+        let waiting = Waiting { batches, through: tail.number(), behind: recovered, ahead: false };
+        let held = Held { database, waiting: Mutex::new(waiting), any: AtomicBool::new(recovered) };
+        let mut storage = Self { held: Arc::new(held), tail, path, file_id, ended: false };
+        if recovered {
+            storage.take_over(&Batch::new(Durability::PeerData))?;
+        }
+        Ok(storage)
+    }
+
+    /// Makes the tail's batches and one more durable in the engine; the tail is free then.
+    fn take_over(&mut self, batch: &Batch) -> Result<(), StorageError> {
+        self.held.write(batch)?;
+        if batch.durability != Durability::Background {
+            self.tail.restart();
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<(), StorageError> {
+        batch.check_sizes()?;
+        if batch.durability == Durability::Background || self.held.waiting().ahead {
+            return self.take_over(batch);
+        }
+        let mut appended = self.tail.append(batch)?;
+        if appended == Appended::Full {
+            self.take_over(&Batch::new(Durability::PeerData))?;
+            appended = self.tail.append(batch)?;
+        }
+        match appended {
+            Appended::Yes => {
+                self.held.wait_for_engine(batch.clone(), self.tail.number());
+                Ok(())
+            }
+            Appended::Full | Appended::TooLarge => self.take_over(batch),
+        }
     }
 }
 
@@ -54,35 +124,102 @@ impl Storage for RedbStorage {
         if self.ended {
             return Err(StorageError::Ended);
         }
-        let written = batch.check_sizes().and_then(|()| guarded(|| write(&self.database, batch)));
+        let written = self.write(batch);
         self.ended = written.is_err();
         written
     }
 
+    fn settle(&mut self, signed: Vec<EntryRow>) -> Result<(), StorageError> {
+        if self.ended {
+            return Err(StorageError::Ended);
+        }
+        self.held.add(signed);
+        let settled = self.held.settle();
+        self.ended = settled.is_err();
+        settled
+    }
+
     fn reader(&self) -> Arc<dyn Reader> {
-        Arc::new(RedbReader { database: Arc::downgrade(&self.database), path: self.path.clone() })
+        Arc::new(RedbReader { held: Arc::downgrade(&self.held), path: self.path.clone() })
     }
 }
 
-fn write(database: &Database, batch: &Batch) -> Result<(), redb::Error> {
+impl Drop for RedbStorage {
+    fn drop(&mut self) {
+        if !self.ended
+            && let Err(error) = self.take_over(&Batch::new(Durability::PeerData))
+        {
+            tracing::warn!(%error, "the file was not closed cleanly; nothing is lost");
+        }
+    }
+}
+
+impl Held {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_for_engine(&self, batch: Batch, through: u64) {
+        let mut waiting = self.waiting();
+        waiting.batches.push(batch);
+        waiting.through = through;
+        waiting.behind = true;
+        self.any.store(true, Ordering::Release);
+    }
+
+    fn add(&self, signed: Vec<EntryRow>) {
+        if !signed.is_empty() {
+            self.waiting().batches.push(Batch::own(signed));
+            self.any.store(true, Ordering::Release);
+        }
+    }
+
+    /// Lets the engine take over what waits; it is durable in the tail already.
+    fn settle(&self) -> Result<(), StorageError> {
+        if self.any.load(Ordering::Acquire) { self.write(&Batch::new(Durability::Background)) } else { Ok(()) }
+    }
+
+    /// Writes what waits and one more batch in one transaction of the engine.
+    fn write(&self, batch: &Batch) -> Result<(), StorageError> {
+        let mut waiting = self.waiting();
+        if batch.is_empty() && waiting.batches.is_empty() && !waiting.behind && !waiting.ahead {
+            return Ok(());
+        }
+        let durable = batch.durability != Durability::Background;
+        let through = (durable && waiting.behind).then_some(waiting.through);
+        guarded(|| write(&self.database, &waiting.batches, batch, through))?;
+        waiting.batches.clear();
+        waiting.behind &= !durable;
+        waiting.ahead = !durable && (waiting.ahead || !batch.is_empty());
+        self.any.store(false, Ordering::Release);
+        Ok(())
+    }
+}
+
+/// One transaction. With `through` it also says up to which record the tail is taken over, and is
+/// two-phase, since the tail may hold what others chose.
+fn write(database: &Database, waiting: &[Batch], batch: &Batch, through: Option<u64>) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     match batch.durability {
-        Durability::OwnEntries => {}
-        Durability::PeerData => transaction.set_two_phase_commit(true),
         Durability::Background => transaction.set_durability(redb::Durability::None)?,
+        Durability::OwnEntries => transaction.set_two_phase_commit(through.is_some()),
+        Durability::PeerData => transaction.set_two_phase_commit(true),
     }
-    if !(batch.entries.is_empty() && batch.dropped.is_empty()) {
+    let batches = || waiting.iter().chain([batch]);
+    if batches().any(|batch| !(batch.entries.is_empty() && batch.dropped.is_empty())) {
         let mut journal = transaction.open_table(JOURNAL)?;
-        for place in &batch.dropped {
-            journal.remove(&place_key(place.journal, place.seq))?;
-        }
-        for entry in &batch.entries {
-            journal.insert(&place_key(entry.place.journal, entry.place.seq), entry.bytes.as_slice())?;
+        for batch in batches() {
+            for place in &batch.dropped {
+                journal.remove(&place_key(place.journal, place.seq))?;
+            }
+            for entry in &batch.entries {
+                journal.insert(&place_key(entry.place.journal, entry.place.seq), entry.bytes.as_slice())?;
+            }
         }
     }
-    if !batch.rows.is_empty() {
+    if batches().any(|batch| !batch.rows.is_empty()) {
         let mut rows = transaction.open_table(ROWS)?;
-        for row in &batch.rows {
+        for row in batches().flat_map(|batch| &batch.rows) {
             let key = row_key(row.rows, &row.key);
             match &row.value {
                 Some(value) => rows.insert(key.as_slice(), value.as_slice())?,
@@ -90,13 +227,16 @@ fn write(database: &Database, batch: &Batch) -> Result<(), redb::Error> {
             };
         }
     }
+    if let Some(through) = through {
+        transaction.open_table(FILE)?.insert(TAIL_THROUGH_KEY, through.to_be_bytes().as_slice())?;
+    }
     transaction.commit()?;
     Ok(())
 }
 
 /// Readers don't keep the file open: it closes when its storage is dropped.
 struct RedbReader {
-    database: Weak<Database>,
+    held: Weak<Held>,
     path: PathBuf,
 }
 
@@ -108,8 +248,9 @@ impl fmt::Debug for RedbReader {
 
 impl RedbReader {
     fn read<T>(&self, read: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>) -> Result<T, StorageError> {
-        let database = self.database.upgrade().ok_or(StorageError::Closed)?;
-        guarded(|| read(&database.begin_read()?))
+        let held = self.held.upgrade().ok_or(StorageError::Closed)?;
+        held.settle()?;
+        guarded(|| read(&held.database.begin_read()?))
     }
 }
 

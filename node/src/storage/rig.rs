@@ -58,19 +58,6 @@ impl Contents {
     }
 }
 
-const ALL_ROWS: [Rows; 10] = [
-    Rows::Local,
-    Rows::Journals,
-    Rows::Snapshot,
-    Rows::Pages,
-    Rows::Invitations,
-    Rows::Attempts,
-    Rows::Callbacks,
-    Rows::Answers,
-    Rows::Quarantine,
-    Rows::Marker,
-];
-
 /// Reads everything, a few at a time.
 pub(super) fn contents_of(reader: &dyn Reader) -> Result<Contents, StorageError> {
     let limits = ReadLimits { entries_max: 3, bytes_max: 2000 };
@@ -84,7 +71,7 @@ pub(super) fn contents_of(reader: &dyn Reader) -> Result<Contents, StorageError>
             from = next;
         }
     }
-    for rows in ALL_ROWS {
+    for rows in Rows::ALL {
         let mut after = None;
         loop {
             let page = reader.rows(rows, Keys { prefix: b"", after: after.as_deref() }, limits)?;
@@ -114,7 +101,7 @@ pub(super) fn random_batch(seeded: &mut Seeded) -> Batch {
         batch.entries.push(EntryRow { place: Place { journal, seq: seeded.below(40) }, bytes });
     }
     for _ in 0..seeded.below(6) {
-        let rows = ALL_ROWS[usize::try_from(seeded.below(10)).unwrap()];
+        let rows = Rows::ALL[usize::try_from(seeded.below(10)).unwrap()];
         let key = vec![b'k'; usize::try_from(seeded.below(5)).unwrap()];
         match seeded.below(3) {
             0 => batch.delete(rows, key),

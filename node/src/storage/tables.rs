@@ -12,6 +12,10 @@ use super::{Keys, Rows};
 pub(super) const FORMAT_VERSION: u32 = 1;
 pub(super) const FORMAT_KEY: &str = "format";
 pub(super) const FILE_ID_KEY: &str = "file id";
+/// The key of the tail's checksums.
+pub(super) const TAIL_KEY_KEY: &str = "tail key";
+/// The number of the last record of the tail that the engine holds.
+pub(super) const TAIL_THROUGH_KEY: &str = "tail through";
 
 /// About the file itself.
 pub(super) const FILE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("file");
@@ -60,6 +64,11 @@ pub(super) fn rows_byte(rows: Rows) -> u8 {
         Rows::Quarantine => 9,
         Rows::Marker => 10,
     }
+}
+
+/// The kind of rows that a byte stands for.
+pub(super) fn rows_of_byte(byte: u8) -> Option<Rows> {
+    Rows::ALL.into_iter().find(|rows| rows_byte(*rows) == byte)
 }
 
 pub(super) fn row_key(rows: Rows, key: &[u8]) -> Vec<u8> {

@@ -15,15 +15,15 @@ use crdt_model::time::Timestamp;
 use ed25519_dalek::SigningKey;
 use futures::future::{BoxFuture, FutureExt};
 use serde_json::Value;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::broadcast;
 use tower::ServiceExt;
 use transport::PeerKey;
 
 use crate::api::{ApiState, ControlError, NodeControl, router};
 use crate::links::{self, LinkTable};
 use crate::shop_handle::ShopHandle;
-use crate::shop_loop::{Request as LoopRequest, ShopLoop};
-use crate::storage::{MemoryDisk, Storage};
+use crate::shop_loop::ShopLoop;
+use crate::storage::MemoryDisk;
 
 pub(super) const HOST: &str = "127.0.0.1:7470";
 
@@ -102,11 +102,10 @@ impl Till {
 
         let storage = MemoryDisk::new().open();
         let changes = broadcast::Sender::new(256);
-        let (requests, waiting) = mpsc::channel(64);
-        let shop = ShopHandle { requests, reader: storage.reader(), changes: changes.clone() };
         let links = Arc::new(LinkTable::default());
         let shop_loop = ShopLoop::open(Box::new(storage), identity, true, Arc::clone(&links), changes, None).unwrap();
-        tokio::spawn(shop_loop.run(shop.requests.downgrade(), waiting));
+        let (shop, attendant) = ShopHandle::open(shop_loop);
+        tokio::spawn(attendant.run());
         let state = ApiState::new(shop.clone(), Arc::new(Control { owner: number == 1 }))
             .with_hosts(vec!["till.shop.example".to_owned()]);
         Self { shop, device, links, router: router(state) }
@@ -114,7 +113,7 @@ impl Till {
 
     /// Stops the node, as a failed disk would.
     pub(super) async fn stop(&self) {
-        self.shop.requests.send(LoopRequest::Close).await.unwrap();
+        self.shop.close().await.unwrap();
         while self.shop.ask(|_| ()).await.is_ok() {
             tokio::task::yield_now().await;
         }

@@ -15,7 +15,7 @@ use ed25519_dalek::SigningKey;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::broadcast;
 use transport::{LinkIds, PeerKey};
 
 use super::super::{Clock, Relay, RelayConfig, RelayStatus, attempts};
@@ -24,7 +24,7 @@ use crate::payments::simulator::{self, Behaviour, Counts, LedgerLine, SimulatorC
 use crate::payments::{MpesaConfig, callback_path};
 use crate::shop_handle::ShopHandle;
 use crate::shop_loop::ShopLoop;
-use crate::storage::{MemoryDisk, Storage};
+use crate::storage::MemoryDisk;
 
 pub(super) const PAYS: &str = "254708374149";
 pub(super) const CANCELS: &str = "254700000001";
@@ -71,16 +71,14 @@ impl Device {
         let start = STARTS.fetch_add(1, Ordering::Relaxed);
         identity.entropy[..8].copy_from_slice(&start.to_le_bytes());
         let storage = disk.open();
-        let (requests, waiting) = mpsc::channel(64);
         let changes = broadcast::Sender::new(1_024);
-        let shop = ShopHandle { requests, reader: storage.reader(), changes: changes.clone() };
         let links = Arc::new(LinkTable::default());
         let opened =
             ShopLoop::open(Box::new(storage), identity.clone(), begin_epoch, Arc::clone(&links), changes, None)
                 .unwrap();
         // A crash ends it with an error, which is what the test wants.
-        let requests = shop.requests.downgrade();
-        tokio::spawn(async move { drop(opened.run(requests, waiting).await) });
+        let (shop, attendant) = ShopHandle::open(opened);
+        tokio::spawn(async move { drop(attendant.run().await) });
         Self { shop, identity, links }
     }
 
