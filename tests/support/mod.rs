@@ -2,6 +2,7 @@
 //! devices that can crash. Everything follows from the seed.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
 
 use crdt_model::entry::{Entry, Place};
 use crdt_model::ids::{DeviceId, JournalId, OwnerKey};
@@ -12,6 +13,7 @@ use crdt_model::shop::{
     ActError, Acted, Identity, Input, LOAD_ENTRIES_MAX, LinkId, LinkKind, Operation, Output, Shop, Split, Stored,
 };
 use crdt_model::sync::codec::RunBuilder;
+use crdt_model::sync::compact::range_frame;
 use crdt_model::sync::message::Message;
 use crdt_model::time::Timestamp;
 use ed25519_dalek::SigningKey;
@@ -332,11 +334,12 @@ impl ShopNet {
         }
         let Some(run) = builder.finish() else { return };
         let last = from + run.entries.len() as u64 - 1;
-        let message = match branch {
-            None => Message::Entries(vec![run]),
-            Some(point) => Message::Branch(point, Box::new(run)),
+        let before = |seq| Ok::<_, Infallible>(self.entry(index, Place { journal, seq }));
+        let frame = match branch {
+            None => range_frame(run, before).unwrap(),
+            Some(point) => Message::Branch(point, Box::new(run)).to_frame(),
         };
-        self.send(index, link, message.to_frame());
+        self.send(index, link, frame);
         if branch.is_none() {
             self.devices[index].inbox.push_back((self.now, Input::RangeSent { link, journal, through: last }));
         }

@@ -247,6 +247,9 @@ impl Shop {
     /// Appends an entry to our journal and applies it.
     fn append_own(&mut self, entry: Entry, body: &Body, out: &mut Vec<Output>) {
         let Some(journal) = self.journals.get_mut(&self.own) else { return };
+        if self.unsealed.is_empty() {
+            self.sealed_tail = journal.tail.clone();
+        }
         let hash = journal.next_hash(&entry);
         journal.advance(hash, &entry);
         let place = Place { journal: self.own, seq: journal.high };

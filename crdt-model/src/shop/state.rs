@@ -11,7 +11,7 @@ use crate::document::{DocumentId, SharedDocument};
 use crate::entry::{PageLabel, Place};
 use crate::frontier::{Frontier, FrontierRow};
 use crate::ids::{BusinessId, DeviceId, EntryHash, JournalId, domain_hash};
-use crate::journal::{Journal, JournalGenesis, JournalInfo};
+use crate::journal::{Journal, JournalGenesis, JournalInfo, Tail};
 use crate::record::{Certificate, Role};
 use crate::sync::session::{LinkId, LinkKind, Session};
 use crate::time::{Clock, Day, Timestamp};
@@ -45,6 +45,8 @@ pub struct Shop {
     /// Own entries since the last seal, and the bytes since our last mark.
     pub(super) unsealed: Vec<(u64, EntryHash, crate::entry::Entry)>,
     pub(super) unmarked_bytes: usize,
+    /// What our last entry before those says of the next.
+    pub(super) sealed_tail: Tail,
     /// Journals that advanced since the last seal, and by which link.
     pub(super) advanced: BTreeMap<JournalId, Option<LinkId>>,
     /// Journals that wait for entries of others.
@@ -210,6 +212,7 @@ impl Shop {
             staged_from_peers: false,
             unsealed: Vec::new(),
             unmarked_bytes: 0,
+            sealed_tail: Tail::default(),
             advanced: BTreeMap::new(),
             blocked: BTreeSet::new(),
             loading: BTreeSet::new(),
@@ -471,6 +474,6 @@ impl Shop {
     }
 }
 
-pub(super) fn row(id: JournalId, journal: &Journal) -> FrontierRow {
+fn row(id: JournalId, journal: &Journal) -> FrontierRow {
     FrontierRow { journal: id, base: journal.base, high: journal.marked.0, hash: journal.marked.1.short() }
 }
