@@ -78,9 +78,9 @@ fn both_blocks_read_back_as_the_runs_they_were_made_of() {
 #[test]
 fn compact_runs_are_read_after_the_entry_that_they_follow() {
     let shown = shown();
-    let read = |name: &str, tail: &Tail| match Message::from_frame(&shown[name]).unwrap() {
-        Message::Compact(run) => run.unpack(tail).unwrap(),
-        other => panic!("{name} is {other:?}"),
+    let read = |name: &str, tail: &Tail| {
+        let Message::Compact(run) = Message::from_frame(&shown[name]).unwrap() else { panic!("{name} is another") };
+        run.unpack(tail).unwrap()
     };
     let first = small_run().entries;
     assert_eq!(read("live", &Tail::default()), first);

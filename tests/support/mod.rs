@@ -66,6 +66,11 @@ impl Dice {
     }
 }
 
+/// The owner of the net's business.
+pub(crate) fn owner() -> SigningKey {
+    SigningKey::from_bytes(&[250; 32])
+}
+
 /// A cash sale of one line.
 pub(crate) fn bread(quantity: i64, key: Option<&str>) -> Operation {
     let source = key.map(|key| crdt_model::record::Source { instance: "test".to_owned(), key: key.to_owned() });
@@ -94,7 +99,7 @@ impl ShopNet {
     /// `tills` tills and then one relay, not linked yet.
     pub(crate) fn new(seed: u64, tills: usize) -> Self {
         println!("ShopNet seed {seed}");
-        let owner = SigningKey::from_bytes(&[250; 32]);
+        let owner = owner();
         let genesis = Genesis {
             name: "Duka".to_owned(),
             currency: Currency::KES,
@@ -357,6 +362,16 @@ impl ShopNet {
                 .min();
             let Some(at) = next else { return };
             self.now = self.now.max(at);
+            for index in 0..self.devices.len() {
+                self.step(index);
+            }
+        }
+    }
+
+    /// Lets so many milliseconds pass.
+    pub(crate) fn run_for(&mut self, ms: u64) {
+        for _ in 0..ms {
+            self.now = self.now.plus_ms(1);
             for index in 0..self.devices.len() {
                 self.step(index);
             }

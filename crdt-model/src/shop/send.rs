@@ -21,6 +21,7 @@ const FORWARD_MS_SPREAD: u64 = 30;
 impl Shop {
     /// Ends a group.
     pub(super) fn seal(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        self.settle_handoffs(now, out);
         let own = self.stage_own();
         if !self.staged.is_empty() {
             let entries = std::mem::take(&mut self.staged);
@@ -97,6 +98,7 @@ impl Shop {
             let introduce = !session.told.contains(&self.own);
             if let Some((last, _, _)) = own.last() {
                 session.holds(Place { journal: self.own, seq: *last });
+                self.given_out = self.given_out.max(*last);
             }
             let frame = match frames.get(&introduce) {
                 Some(frame) => frame.clone(),
@@ -152,6 +154,9 @@ impl Shop {
         let info = (!session.told.contains(&id)).then(|| journal.info.clone());
         if let Some(session) = self.sessions.get_mut(&link) {
             session.sending = Some(id);
+        }
+        if id == self.own {
+            self.given_out = self.given_out.max(through);
         }
         out.push(Output::SendRange { link, journal: id, info, from: sent.saturating_add(1), through, branch: None });
     }

@@ -45,6 +45,9 @@ pub struct Shop {
     /// Own entries since the last seal, and the bytes since our last mark.
     pub(super) unsealed: Vec<(u64, EntryHash, crate::entry::Entry)>,
     pub(super) unmarked_bytes: usize,
+    /// Our first entry of this journal since the start, and the last that was given to a link.
+    pub(super) first_since_start: Option<u64>,
+    pub(super) given_out: u64,
     /// What our last entry before those says of the next.
     pub(super) sealed_tail: Tail,
     /// Journals that advanced since the last seal, and by which link.
@@ -212,6 +215,8 @@ impl Shop {
             staged_from_peers: false,
             unsealed: Vec::new(),
             unmarked_bytes: 0,
+            first_since_start: None,
+            given_out: 0,
             sealed_tail: Tail::default(),
             advanced: BTreeMap::new(),
             blocked: BTreeSet::new(),
@@ -239,6 +244,8 @@ impl Shop {
         let genesis = JournalGenesis { business: self.business(), device, epoch: last.saturating_add(1), nonce };
         let info = JournalInfo { genesis, fork: None, certificate: self.identity.certificate.clone() };
         self.own = info.id();
+        self.first_since_start = None;
+        self.given_out = 0;
         out.push(Output::Begun(info.clone()));
         out.push(Output::Changed(super::Change::Epoch { epoch: info.genesis.epoch }));
         self.journals.insert(self.own, Journal::new(info));
