@@ -10,13 +10,14 @@ use crdt_model::document::{DocumentId, FieldEdit, FieldValue, SharedDocument};
 use crdt_model::entry::{After, Body, Class, Entry, PageLabel, Personal, Place};
 use crdt_model::frontier::{Frontier, FrontierRow};
 use crdt_model::ids::{DeviceId, EntryHash, JournalId, OwnerKey, RecordId, ShortHash, domain_hash, hash_uuid};
-use crdt_model::journal::{Journal, JournalGenesis, JournalInfo, sign_mark};
+use crdt_model::journal::{Journal, JournalGenesis, JournalInfo, Tail, sign_mark};
 use crdt_model::money::{Currency, Money};
 use crdt_model::page;
 use crdt_model::record::{
     Certificate, Fact, Genesis, Intent, IntentConfirmed, Ledger, Line, Role, Sale, Source, Tender, TenderKind,
 };
 use crdt_model::sync::codec::{Run, decode_block, encode_block};
+use crdt_model::sync::compact::{Compact, JournalRef};
 use crdt_model::sync::message::{Asking, Bye, ByeCode, Hello, Message, PROTOCOL_VERSION};
 use crdt_model::time::{Day, Hlc, Timestamp};
 use ed25519_dalek::SigningKey;
@@ -75,8 +76,22 @@ fn both_blocks_read_back_as_the_runs_they_were_made_of() {
 }
 
 #[test]
+fn compact_runs_are_read_after_the_entry_that_they_follow() {
+    let shown = shown();
+    let read = |name: &str, tail: &Tail| {
+        let Message::Compact(run) = Message::from_frame(&shown[name]).unwrap() else { panic!("{name} is another") };
+        run.unpack(tail).unwrap()
+    };
+    let first = small_run().entries;
+    assert_eq!(read("live", &Tail::default()), first);
+    assert_eq!(read("carried", &Tail::of(&first[0])), sales_run().entries[..1]);
+}
+
+#[test]
 fn each_frame_reads_back_as_the_message_it_was_made_of() {
-    for message in [hello(), frontier_message(), bye()] {
+    let journal = journal_genesis().id();
+    let acknowledged = [have(JournalRef::of_end(journal)), have(JournalRef::any(journal))];
+    for message in [hello(), frontier_message(), bye(), live(), carried()].into_iter().chain(acknowledged) {
         assert_eq!(Message::from_frame(&message.to_frame()).unwrap(), message);
     }
 }
@@ -117,6 +132,10 @@ fn computed() -> Vec<(&'static str, Vec<u8>)> {
         ("entry-hash", sale_hash().0.to_vec()),
         ("entry", entry.to_bytes()),
         ("block", encode_block(&[small_run()])),
+        ("live", live().to_frame()),
+        ("carried", carried().to_frame()),
+        ("have-yours", have(JournalRef::of_end(journal_genesis().id())).to_frame()),
+        ("have", have(JournalRef::any(journal_genesis().id())).to_frame()),
         ("frontier-digest", frontier().digest().0.to_vec()),
         ("frontier", frontier_message().to_frame()),
         ("bye", bye().to_frame()),
@@ -270,6 +289,25 @@ fn sales_run() -> Run {
     run_of((1..=4).map(sold).collect())
 }
 
+/// A run of one entry, in the compact form.
+fn live() -> Message {
+    let journal = JournalRef::of_end(journal_genesis().id());
+    Message::Compact(Compact::of(&small_run(), &Tail::default(), journal).unwrap())
+}
+
+/// A sale after that entry.
+fn carried() -> Message {
+    let (first, sold) = (small_run().entries.remove(0), sales_run().entries.remove(0));
+    let hash = sold.hash(shop().business(), journal_genesis().id(), 2, &first_hash(&first));
+    let signature = sign_mark(&device_key(), hash).signature;
+    let run = Run { journal: journal_genesis().id(), info: None, start: 2, entries: vec![sold], signature };
+    Message::Compact(Compact::of(&run, &Tail::of(&first), JournalRef::any(run.journal)).unwrap())
+}
+
+fn have(journal: JournalRef) -> Message {
+    Message::Have(vec![(journal, 300)])
+}
+
 fn hello() -> Message {
     let (business, certificate) = (shop().business(), certificate());
     Message::Hello(Hello { version: PROTOCOL_VERSION, business, certificate })
@@ -314,7 +352,7 @@ fn limits() -> Vec<(&'static str, u64)> {
     fn bytes(count: usize) -> u64 {
         u64::try_from(count).unwrap()
     }
-    use crdt_model::{document, entry, frontier, journal, record, sync::codec, sync::message, time};
+    use crdt_model::{document, entry, frontier, journal, record, sync::codec, sync::compact, sync::message, time};
     vec![
         ("ENTRY_BYTES_MAX", bytes(entry::ENTRY_BYTES_MAX)),
         ("PARTS_MAX", bytes(entry::PARTS_MAX)),
@@ -339,6 +377,8 @@ fn limits() -> Vec<(&'static str, u64)> {
         ("RUN_ENTRIES_MAX", bytes(codec::RUN_ENTRIES_MAX)),
         ("RUN_BYTES_SOFT", bytes(codec::RUN_BYTES_SOFT)),
         ("RUNS_MAX", bytes(codec::RUNS_MAX)),
+        ("COMPACT_ENTRIES_MAX", bytes(compact::COMPACT_ENTRIES_MAX)),
+        ("COMPACT_BYTES_MAX", bytes(compact::COMPACT_BYTES_MAX)),
         ("BLOCK_PLAINTEXT_BYTES_MAX", bytes(codec::BLOCK_PLAINTEXT_BYTES_MAX)),
         ("FRAME_BYTES_MAX", bytes(message::FRAME_BYTES_MAX)),
         ("FRONTIER_ROWS_AT_ONCE", bytes(message::FRONTIER_ROWS_AT_ONCE)),

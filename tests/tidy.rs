@@ -154,7 +154,7 @@ fn files() -> impl Iterator<Item = PathBuf> {
                 if !["target", ".git", "node_modules"].contains(&name.as_str()) {
                     folders.push(path);
                 }
-            } else if name != "Cargo.lock" {
+            } else if !["Cargo.lock", ".git"].contains(&name.as_str()) {
                 found.push(path);
             }
         }

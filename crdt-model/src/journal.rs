@@ -4,7 +4,7 @@
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use minicbor::{Decode, Encode};
 
-use crate::entry::{Entry, EntryError, Mark};
+use crate::entry::{Entry, EntryError, Mark, PageLabel};
 use crate::ids::{BusinessId, DeviceId, EntryHash, JournalId, domain_hash};
 use crate::record::{Certificate, CertificateError, Genesis};
 use crate::time::Hlc;
@@ -162,6 +162,31 @@ pub struct Journal {
     /// find where a forked journal parts.
     #[n(7)]
     pub checkpoints: Vec<(u64, EntryHash)>,
+    /// What the last entry held says of the next.
+    #[n(8)]
+    pub tail: Tail,
+}
+
+/// What one entry says of the next, which mostly resembles it: compact runs leave it out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Tail {
+    /// When it was made.
+    #[n(0)]
+    pub time: Hlc,
+    /// The page it is written on.
+    #[n(1)]
+    pub page: PageLabel,
+    /// Who made it.
+    #[n(2)]
+    pub user: Option<String>,
+}
+
+impl Tail {
+    /// What follows from an entry.
+    #[must_use]
+    pub fn of(entry: &Entry) -> Self {
+        Self { time: entry.time, page: entry.page, user: entry.user.clone() }
+    }
 }
 
 /// How many checkpoints are kept before every second of the older half is dropped.
@@ -181,6 +206,7 @@ impl Journal {
             last_time: Hlc::default(),
             marked: (base, head),
             checkpoints: vec![(base, head)],
+            tail: Tail::default(),
         }
     }
 
@@ -201,6 +227,7 @@ impl Journal {
         self.high = self.high.saturating_add(1);
         self.head = hash;
         self.last_time = self.last_time.max(entry.time);
+        self.tail = Tail::of(entry);
         if entry.mark.is_some() {
             self.note_mark(self.high, hash);
         }

@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use crdt_model::entry::Entry;
+use crdt_model::entry::{Entry, Place};
 use crdt_model::ids::{DeviceId, JournalId};
 use crdt_model::journal::JournalInfo;
 use crdt_model::shop::{Input, LinkId, LinkKind};
 use crdt_model::sync::codec::{RUN_ENTRIES_MAX, Run, RunBuilder};
+use crdt_model::sync::compact::range_frame;
 use crdt_model::sync::message::{BranchPoint, Message};
 use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
@@ -255,14 +256,13 @@ async fn send_range(id: LinkId, handle: &ShopHandle, frames: &mut Counted<'_>, r
         let introduction = info.take();
         let cut = tokio::task::spawn_blocking(move || {
             let run = read_run(reader.as_ref(), journal, introduction, next, through)?;
-            Ok::<_, StorageError>(run.map(|run| {
-                let last = run.start + run.entries.len() as u64 - 1;
-                let message = match branch {
-                    None => Message::Entries(vec![run]),
-                    Some(point) => Message::Branch(point, Box::new(run)),
-                };
-                (last, message.to_frame())
-            }))
+            let Some(run) = run else { return Ok(None) };
+            let last = run.start + run.entries.len() as u64 - 1;
+            let frame = match branch {
+                None => range_frame(run, |seq| read_entry(reader.as_ref(), Place { journal, seq }))?,
+                Some(point) => Message::Branch(point, Box::new(run)).to_frame(),
+            };
+            Ok::<_, StorageError>(Some((last, frame)))
         })
         .await;
         match cut {
@@ -284,6 +284,10 @@ async fn send_range(id: LinkId, handle: &ShopHandle, frames: &mut Counted<'_>, r
         }
     }
     branch.is_some() || handle.input(Input::RangeSent { link: id, journal, through: next - 1 }).await.is_ok()
+}
+
+fn read_entry(reader: &dyn Reader, place: Place) -> Result<Option<Entry>, StorageError> {
+    Ok(reader.entry(place)?.and_then(|bytes| Entry::from_bytes(&bytes).ok()))
 }
 
 /// Reads stored entries as one run.

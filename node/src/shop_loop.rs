@@ -167,6 +167,7 @@ impl ShopLoop {
         let mut questions = Vec::new();
         let mut close = false;
         for request in group {
+            self.unsealed |= matches!(request, Request::Act { .. } | Request::Input(_));
             match request {
                 Request::Act { plan, rows: more, reply } => {
                     let Some(operation) = plan(&self.shop) else { continue };
@@ -227,7 +228,6 @@ impl ShopLoop {
         rows: Vec<RowWrite>,
         mut replies: VecDeque<oneshot::Sender<Result<Acted, ActError>>>,
     ) -> Result<(), LoopError> {
-        let idle = outputs.is_empty();
         outputs.extend(self.shop.handle(Input::Stage, now()));
         let later = self.commit(outputs, rows)?;
         for output in later {
@@ -240,7 +240,6 @@ impl ShopLoop {
                 self.left.push(output);
             }
         }
-        self.unsealed |= !idle;
         Ok(())
     }
 

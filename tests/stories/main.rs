@@ -13,6 +13,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod handoffs;
 mod hostile_peers;
 mod merge_laws;
 mod shop_stories;

@@ -37,6 +37,57 @@ fn a_sale_reaches_a_linked_till_at_once_and_every_device_in_time() {
 }
 
 #[test]
+fn a_live_sale_costs_about_a_hundred_bytes_both_ways() {
+    let mut net = ShopNet::new(9, 2);
+    net.heal(0, 1);
+    for _ in 0..300 {
+        net.act(0, bread(1, None)).unwrap();
+        net.run_until_quiet();
+    }
+    let before = (net.devices[0].bytes_sent, net.devices[1].bytes_sent);
+    for _ in 0..100 {
+        net.act(0, bread(3, None)).unwrap();
+        net.now = net.now.plus_ms(20_000);
+        net.run_until_quiet();
+    }
+    let (there, back) = (net.devices[0].bytes_sent - before.0, net.devices[1].bytes_sent - before.1);
+    assert_eq!(sales(&net, 1), 400);
+    assert!(there <= 100 * 76 && back <= 100 * 5, "a sale takes {there} and {back} hundredths of a byte");
+
+    net.cut(0, 1);
+    for _ in 0..100 {
+        net.now = net.now.plus_ms(20_000);
+        net.act(0, bread(2, None)).unwrap();
+    }
+    let before = net.devices[0].bytes_sent + net.devices[1].bytes_sent;
+    net.heal(0, 1);
+    net.run_until_quiet();
+    assert_eq!(sales(&net, 1), 500);
+    let waiting = net.devices[0].bytes_sent + net.devices[1].bytes_sent - before;
+    assert!(waiting <= 1_500, "a meeting with a hundred waiting sales takes {waiting} bytes");
+}
+
+#[test]
+fn sales_that_are_carried_on_or_cross_stay_small_and_right() {
+    let mut net = ShopNet::new(10, 3);
+    for (a, b) in [(0, 1), (1, 2), (2, 3), (3, 0), (0, 2)] {
+        net.heal(a, b);
+    }
+    net.run_until_quiet();
+    for round in 0..40 {
+        for till in 0..3 {
+            net.act(till, bread(1 + round % 3, None)).unwrap();
+            if round % 4 == 0 {
+                net.act(till, bread(2, Some(&format!("{till}-{round}")))).unwrap();
+            }
+        }
+        net.run_until_quiet();
+    }
+    net.assert_converged();
+    assert_eq!(sales(&net, 3), 150);
+}
+
+#[test]
 fn tills_that_were_apart_merge_in_both_directions() {
     let mut net = ShopNet::new(2, 2);
     for _ in 0..700 {

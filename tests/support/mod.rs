@@ -2,6 +2,7 @@
 //! devices that can crash. Everything follows from the seed.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
 
 use crdt_model::entry::{Entry, Place};
 use crdt_model::ids::{DeviceId, JournalId, OwnerKey};
@@ -12,6 +13,7 @@ use crdt_model::shop::{
     ActError, Acted, Identity, Input, LOAD_ENTRIES_MAX, LinkId, LinkKind, Operation, Output, Shop, Split, Stored,
 };
 use crdt_model::sync::codec::RunBuilder;
+use crdt_model::sync::compact::range_frame;
 use crdt_model::sync::message::Message;
 use crdt_model::time::Timestamp;
 use ed25519_dalek::SigningKey;
@@ -64,6 +66,11 @@ impl Dice {
     }
 }
 
+/// The owner of the net's business.
+pub(crate) fn owner() -> SigningKey {
+    SigningKey::from_bytes(&[250; 32])
+}
+
 /// A cash sale of one line.
 pub(crate) fn bread(quantity: i64, key: Option<&str>) -> Operation {
     let source = key.map(|key| crdt_model::record::Source { instance: "test".to_owned(), key: key.to_owned() });
@@ -92,7 +99,7 @@ impl ShopNet {
     /// `tills` tills and then one relay, not linked yet.
     pub(crate) fn new(seed: u64, tills: usize) -> Self {
         println!("ShopNet seed {seed}");
-        let owner = SigningKey::from_bytes(&[250; 32]);
+        let owner = owner();
         let genesis = Genesis {
             name: "Duka".to_owned(),
             currency: Currency::KES,
@@ -352,11 +359,12 @@ impl ShopNet {
         }
         let Some(run) = builder.finish() else { return };
         let last = from + run.entries.len() as u64 - 1;
-        let message = match branch {
-            None => Message::Entries(vec![run]),
-            Some(point) => Message::Branch(point, Box::new(run)),
+        let before = |seq| Ok::<_, Infallible>(self.entry(index, Place { journal, seq }));
+        let frame = match branch {
+            None => range_frame(run, before).unwrap(),
+            Some(point) => Message::Branch(point, Box::new(run)).to_frame(),
         };
-        self.send(index, link, message.to_frame());
+        self.send(index, link, frame);
         if branch.is_none() {
             self.devices[index].inbox.push_back((self.now, Input::RangeSent { link, journal, through: last }));
         }
@@ -374,6 +382,16 @@ impl ShopNet {
                 .min();
             let Some(at) = next else { return };
             self.now = self.now.max(at);
+            for index in 0..self.devices.len() {
+                self.step(index);
+            }
+        }
+    }
+
+    /// Lets so many milliseconds pass.
+    pub(crate) fn run_for(&mut self, ms: u64) {
+        for _ in 0..ms {
+            self.now = self.now.plus_ms(1);
             for index in 0..self.devices.len() {
                 self.step(index);
             }

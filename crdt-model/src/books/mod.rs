@@ -4,6 +4,7 @@
 //! The books keep no facts, only what the figures need: see [`Books::fold`] for what that asks
 //! of the caller. Figures follow what is new: folding a fact costs O(log n).
 
+mod handoffs;
 mod names;
 mod ordered;
 mod payments;
@@ -27,6 +28,7 @@ mod test_shop;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+pub use handoffs::{Handoff, HandoffDecision, HandoffPhase};
 pub use payments::{Declined, IntentState, Payment, PaymentSum, ReceiptClaim};
 pub use placed::{Followup, Key, Placed};
 pub(crate) use records::CopyOf;
@@ -42,6 +44,7 @@ use crate::money::Currency;
 use crate::record::{Fact, Kind, Ledger, TENDERS_MAX};
 use crate::rules::{self, Conflict, Decision, Docket, Subject};
 use crate::time::{Day, Hlc};
+use handoffs::Handoffs;
 use names::Journals;
 use payments::{Payments, tender_intent};
 use records::{Added, Records};
@@ -59,6 +62,7 @@ pub struct Books {
     totals: Totals,
     payments: Payments,
     shifts: Shifts,
+    handoffs: Handoffs,
     docket: Docket,
     /// The conflict of each oversold product.
     oversold: BTreeMap<String, Subject>,
@@ -250,10 +254,53 @@ impl Books {
         SaleStatus { recorded: counted.is_some(), voided, completed: counted.is_some() && paid, payments }
     }
 
-    /// The shift that is open on a device.
+    /// The shift that is open on a device and not frozen.
     #[must_use]
     pub fn current_shift(&self, device: DeviceId) -> Option<RecordId> {
-        self.shifts.current(device)
+        self.shifts.current(device, &self.handoffs)
+    }
+
+    /// The device that has a shift, and the handoff by which it is frozen there.
+    #[must_use]
+    pub fn shift_holder(&self, shift: RecordId) -> Option<(DeviceId, Option<RecordId>)> {
+        let way = self.shifts.way(shift, &self.handoffs)?;
+        Some((way.holder, way.frozen_by))
+    }
+
+    /// The handoff by which a shift last came to the device that has it.
+    #[must_use]
+    pub fn shift_came_by(&self, shift: RecordId) -> Option<RecordId> {
+        self.shifts.way(shift, &self.handoffs)?.completed.last().copied()
+    }
+
+    /// Whether a shift was closed.
+    #[must_use]
+    pub fn is_shift_closed(&self, shift: RecordId) -> bool {
+        self.shifts.is_closed(shift)
+    }
+
+    /// A shift that a device has offered and not got rid of.
+    #[must_use]
+    pub fn frozen_shift(&self, device: DeviceId) -> Option<Handoff> {
+        let mut given = self.handoffs.unsettled(device).filter(|handoff| handoff.giver == device);
+        given.find(|handoff| handoff.phase.is_open() && !self.shifts.is_closed(handoff.offer.shift))
+    }
+
+    /// A handoff and what was said about it.
+    #[must_use]
+    pub fn handoff(&self, id: RecordId) -> Option<Handoff> {
+        self.handoffs.handoff(id)
+    }
+
+    /// Handoffs that a device gives or is to receive, and whose giver has not had its last word.
+    pub fn unsettled_handoffs(&self, device: DeviceId) -> impl Iterator<Item = Handoff> + '_ {
+        self.handoffs.unsettled(device)
+    }
+
+    /// The till that a ticket was last handed to, if it ever was.
+    #[must_use]
+    pub fn ticket_holder(&self, ticket: RecordId) -> Option<DeviceId> {
+        self.handoffs.ticket_holder(ticket)
     }
 
     /// A device's shifts, the latest first.
@@ -264,7 +311,7 @@ impl Books {
     /// The report of a shift. Costs a look at every void and refund once it is closed.
     #[must_use]
     pub fn z_report(&self, shift: RecordId) -> Option<ZReport> {
-        self.shifts.report(shift, &self.records, &self.journals)
+        self.shifts.report(shift, &self.records, &self.journals, &self.handoffs)
     }
 
     /// How many conflicts between facts wait for a person.
@@ -301,6 +348,9 @@ impl Books {
         self.shifts.fold(placed, sign);
         for sku in self.stock.fold(placed, sign, &mut self.journals) {
             self.judge_stock(sku);
+        }
+        if let Some(handoff) = self.handoffs.fold(placed, sign) {
+            self.judge_handoff(handoff);
         }
         match placed.fact {
             Fact::Intent(intent) => {
@@ -340,8 +390,27 @@ impl Books {
             | Fact::ShiftClosed(_)
             | Fact::Receipt(_)
             | Fact::Custom(_)
-            | Fact::Enrolment(_) => {}
+            | Fact::Enrolment(_)
+            | Fact::HandoffOffered(_)
+            | Fact::HandoffAccepted(_)
+            | Fact::HandoffTransferred(_)
+            | Fact::HandoffWithdrawn(_)
+            | Fact::HandoffDecided(_) => {}
         }
+    }
+
+    /// A decision is a conflict that is decided already; one that came too late is not.
+    fn judge_handoff(&mut self, id: RecordId) {
+        let Some(handoff) = self.handoffs.handoff(id) else { return };
+        let subject = Subject::HandoffDecided(id);
+        if let Some(decision) = &handoff.decision {
+            let choice = if decision.to == handoff.giver { rules::GIVER } else { rules::RECEIVER };
+            let (device, time) = (decision.device, decision.key.time);
+            let decided = Decision { choice: choice.to_owned(), note: decision.note.clone(), device, time };
+            self.docket.decide(subject.id(), decision.key, decided);
+        }
+        self.docket.set(subject, handoff.decision.is_some());
+        self.docket.set(Subject::HandoffTorn(id), handoff.torn);
     }
 
     fn is_voided(&self, sale: RecordId) -> bool {
@@ -380,6 +449,8 @@ impl Books {
                 Some(rules::voided_and_paid(id, &payment, void, state))
             }
             Subject::PaidTwice(intent) => Some(rules::paid_twice(id, &self.payment(*intent)?, state)),
+            Subject::HandoffDecided(handoff) => Some(rules::handoff_decided(id, &self.handoff(*handoff)?, state)),
+            Subject::HandoffTorn(handoff) => Some(rules::handoff_torn(id, &self.handoff(*handoff)?, state)),
             Subject::Oversold(sku, count) => Some(rules::oversold(id, sku, *count, state)),
         }
     }
@@ -430,6 +501,11 @@ fn is_only_listed(kind: Kind) -> bool {
         | Kind::Decline
         | Kind::IntentAddressed
         | Kind::IntentConfirmed
-        | Kind::Resolution => false,
+        | Kind::Resolution
+        | Kind::HandoffOffered
+        | Kind::HandoffAccepted
+        | Kind::HandoffTransferred
+        | Kind::HandoffWithdrawn
+        | Kind::HandoffDecided => false,
     }
 }

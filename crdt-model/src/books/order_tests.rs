@@ -18,7 +18,7 @@ use crate::record::{
 };
 use crate::time::{Day, Hlc};
 
-const KINDS: [Kind; 17] = [
+const KINDS: [Kind; 22] = [
     Kind::Sale,
     Kind::Expense,
     Kind::FinancialRecord,
@@ -36,6 +36,11 @@ const KINDS: [Kind; 17] = [
     Kind::IntentAddressed,
     Kind::IntentConfirmed,
     Kind::Resolution,
+    Kind::HandoffOffered,
+    Kind::HandoffAccepted,
+    Kind::HandoffTransferred,
+    Kind::HandoffWithdrawn,
+    Kind::HandoffDecided,
 ];
 
 /// Raw choices, of which a history is made.

@@ -55,6 +55,9 @@ pub struct Key {
 }
 
 impl Key {
+    /// Before every fact.
+    pub(super) const FIRST: Self = Self { time: Hlc(0), journal: JournalId([0; 16]), seq: 0, index: 0 };
+
     /// The entry's place.
     #[must_use]
     pub fn place(&self) -> Place {

@@ -114,7 +114,12 @@ impl CopyOf {
             | Fact::Enrolment(_)
             | Fact::IntentAddressed(_)
             | Fact::IntentConfirmed(_)
-            | Fact::Resolution(_) => (0, false),
+            | Fact::Resolution(_)
+            | Fact::HandoffOffered(_)
+            | Fact::HandoffAccepted(_)
+            | Fact::HandoffTransferred(_)
+            | Fact::HandoffWithdrawn(_)
+            | Fact::HandoffDecided(_) => (0, false),
         };
         let body = body_digest(placed.fact);
         Self { key: placed.key(), body, kind: placed.fact.kind(), mpesa_tenders, ticket }

@@ -3,7 +3,8 @@
 //! A shift's report covers what its till recorded from the opening to the close: the entries
 //! of the opening's journal from the opening on, up to the close, or else to the journal's
 //! next opening, or else all; if the same till closed it in a later journal (a new epoch),
-//! also that journal's entries up to the close. The close comes after all of these in its own
+//! also that journal's entries up to the close. A shift that is handed over has such a stretch
+//! at each till: from the opening, or the till's own acceptance or withdrawal, to its offer. The close comes after all of these in its own
 //! journal, so they are in the frontier that it names. The *addendum* of a closed shift holds
 //! the voids and refunds of its sales that are recorded elsewhere and are not in that
 //! frontier: they change what the report said of those sales, but not the drawer of this till.
@@ -12,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use minicbor::{Decode, Encode};
 
+use super::handoffs::{Handoffs, Turn, Way};
 use super::names::Journals;
 use super::placed::{Key, Placed};
 use super::records::Records;
@@ -48,6 +50,12 @@ pub struct ZReport {
     pub difference_minor: Option<i128>,
     /// Voids and refunds of the shift's sales that the close did not know of.
     pub addendum: Sheet,
+    /// The till that has it, or closed it.
+    pub holder: DeviceId,
+    /// The handoff by which it is frozen there.
+    pub frozen_by: Option<RecordId>,
+    /// The handoffs by which it came there, the first one first.
+    pub handoffs: Vec<RecordId>,
 }
 
 /// How a shift was closed.
@@ -80,6 +88,12 @@ pub(super) struct Shifts {
     /// Voids, and refunds that name their sale.
     #[n(5)]
     amendments: BTreeMap<RecordId, Amendment>,
+    /// Shifts that nobody has closed.
+    #[n(6)]
+    unclosed: BTreeSet<RecordId>,
+    /// By sale: its voids and refunds.
+    #[n(7)]
+    amended: BTreeSet<(RecordId, RecordId)>,
 }
 
 #[derive(Debug, Clone, Encode, Decode)]
@@ -147,17 +161,24 @@ impl Shifts {
                         openings.insert((key.seq, placed.id));
                         let opening_float = opened.opening_float;
                         self.opened.insert(placed.id, Opened { key, device, opening_float });
+                        if !self.closed.contains_key(&placed.id) {
+                            self.unclosed.insert(placed.id);
+                        }
                     }
                     Sign::TakeBack => {
                         by_device.remove(&(key, placed.id));
                         openings.remove(&(key.seq, placed.id));
                         self.opened.remove(&placed.id);
+                        self.unclosed.remove(&placed.id);
                     }
                 }
             }
             Fact::ShiftClosed(closed) => {
                 if sign == Sign::TakeBack {
                     self.closed.remove(&closed.shift);
+                    if self.opened.contains_key(&closed.shift) {
+                        self.unclosed.insert(closed.shift);
+                    }
                     return;
                 }
                 let row = Closed {
@@ -169,6 +190,7 @@ impl Shifts {
                     seen: closed.seen.clone(),
                 };
                 self.closed.insert(closed.shift, row);
+                self.unclosed.remove(&closed.shift);
             }
             Fact::Void(void) => self.amend(placed, void.sale, sign),
             Fact::Refund(refund) => {
@@ -188,14 +210,43 @@ impl Shifts {
             | Fact::Enrolment(_)
             | Fact::IntentAddressed(_)
             | Fact::IntentConfirmed(_)
-            | Fact::Resolution(_) => {}
+            | Fact::Resolution(_)
+            | Fact::HandoffOffered(_)
+            | Fact::HandoffAccepted(_)
+            | Fact::HandoffTransferred(_)
+            | Fact::HandoffWithdrawn(_)
+            | Fact::HandoffDecided(_) => {}
         }
     }
 
-    /// The till's latest shift, unless it is closed.
-    pub(super) fn current(&self, device: DeviceId) -> Option<RecordId> {
-        let (_, shift) = self.by_device.get(&device)?.last()?;
-        (!self.closed.contains_key(shift)).then_some(*shift)
+    /// The shift that a till came to last, of those that it has and that are neither closed
+    /// nor frozen.
+    pub(super) fn current(&self, device: DeviceId, handoffs: &Handoffs) -> Option<RecordId> {
+        let held = self.unclosed.iter().filter_map(|shift| {
+            let way = self.way(*shift, handoffs)?;
+            let turn = way.turns.last().filter(|turn| turn.ended.is_none() && turn.device == device)?;
+            Some((turn.begun, *shift))
+        });
+        held.max().map(|(_, shift)| shift)
+    }
+
+    pub(super) fn is_closed(&self, shift: RecordId) -> bool {
+        self.closed.contains_key(&shift)
+    }
+
+    pub(super) fn way(&self, shift: RecordId, handoffs: &Handoffs) -> Option<Way> {
+        let opened = self.opened.get(&shift)?;
+        Some(handoffs.way(shift, opened.device, opened.key))
+    }
+
+    /// What voids and refunds took back of a sale.
+    pub(super) fn taken_back(&self, sale: RecordId) -> impl Iterator<Item = (Currency, Tally)> + '_ {
+        let of_sale = self.amended.range((sale, RecordId(uuid::Uuid::nil()))..);
+        let of_sale = of_sale.take_while(move |(of, _)| *of == sale);
+        of_sale.filter_map(|(_, id)| {
+            let amendment = self.amendments.get(id)?;
+            Some((amendment.currency, minicbor::decode(&amendment.tally).ok()?))
+        })
     }
 
     /// The till's shifts, the latest first.
@@ -203,10 +254,17 @@ impl Shifts {
         self.by_device.get(&device).into_iter().flatten().rev().map(|(_, shift)| *shift)
     }
 
-    pub(super) fn report(&self, shift: RecordId, records: &Records, journals: &Journals) -> Option<ZReport> {
+    pub(super) fn report(
+        &self,
+        shift: RecordId,
+        records: &Records,
+        journals: &Journals,
+        handoffs: &Handoffs,
+    ) -> Option<ZReport> {
         let opened = self.opened.get(&shift)?;
         let closed = self.closed.get(&shift);
-        let stretches = self.stretches(opened, closed);
+        let way = self.way(shift, handoffs)?;
+        let stretches: Vec<Stretch> = way.turns.iter().flat_map(|turn| self.stretches(turn, closed)).collect();
         let mut totals = Sheet::default();
         for stretch in stretches.iter().filter(|stretch| stretch.first <= stretch.last) {
             if let Some(slips) = self.slips.get(&stretch.journal) {
@@ -228,34 +286,38 @@ impl Shifts {
             cash_expected_minor,
             difference_minor: counted.map(|money| i128::from(money.minor) - cash_expected_minor),
             addendum: closed.map(|closed| self.addendum(closed, &stretches, records, journals)).unwrap_or_default(),
+            holder: way.holder,
+            frozen_by: way.frozen_by,
+            handoffs: way.completed,
         })
     }
 
     fn amend(&mut self, placed: &Placed<'_>, sale: RecordId, sign: Sign) {
         if sign == Sign::TakeBack {
             self.amendments.remove(&placed.id);
+            self.amended.remove(&(sale, placed.id));
             return;
         }
+        self.amended.insert((sale, placed.id));
         if let Some((currency, tally)) = tally_of(placed.fact) {
             let tally = minicbor::to_vec(&tally).unwrap_or_default();
             self.amendments.insert(placed.id, Amendment { sale, place: placed.place, currency, tally });
         }
     }
 
-    fn stretches(&self, opened: &Opened, closed: Option<&Closed>) -> Vec<Stretch> {
-        let (journal, first) = (opened.key.journal, opened.key.seq);
+    /// One till's turn: entries of one journal, or of two if it ended in a later epoch.
+    fn stretches(&self, turn: &Turn, closed: Option<&Closed>) -> Vec<Stretch> {
+        let (journal, first) = (turn.begun.journal, turn.begun.seq);
         let next = self.openings.get(&journal).and_then(|openings| {
             let later = openings.range((first.saturating_add(1), RecordId(uuid::Uuid::nil()))..).next();
             later.map(|(seq, _)| seq.saturating_sub(1))
         });
-        let closing = closed.map(|closed| closed.key);
-        let last = closing.filter(|key| key.journal == journal).map(|key| key.seq).or(next).unwrap_or(u64::MAX);
+        let close = closed.filter(|closed| closed.key.journal == journal || closed.device == turn.device);
+        let ended = turn.ended.or(close.map(|closed| closed.key));
+        let last = ended.filter(|key| key.journal == journal).map(|key| key.seq).or(next).unwrap_or(u64::MAX);
         let mut stretches = vec![Stretch { journal, first, last }];
-        if let Some(closed) = closed
-            && closed.key.journal != journal
-            && closed.device == opened.device
-        {
-            stretches.push(Stretch { journal: closed.key.journal, first: 0, last: closed.key.seq });
+        if let Some(key) = ended.filter(|key| key.journal != journal) {
+            stretches.push(Stretch { journal: key.journal, first: 0, last: key.seq });
         }
         stretches
     }

@@ -8,7 +8,7 @@ use crate::record::Kind;
 use crate::time::Day;
 
 /// Raised with every change of the layout; books of another version are folded again.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Why stored books can't be used. Fold the facts again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +77,7 @@ impl Books {
             .encode(&self.totals)?
             .encode(&self.payments)?
             .encode(&self.shifts)?
+            .encode(&self.handoffs)?
             .encode(&self.docket)?
             .encode(&self.oversold)?
             .ok()
@@ -90,6 +91,7 @@ impl Books {
             totals: decoder.decode()?,
             payments: decoder.decode()?,
             shifts: decoder.decode()?,
+            handoffs: decoder.decode()?,
             docket: decoder.decode()?,
             oversold: decoder.decode()?,
         })
@@ -109,6 +111,9 @@ impl Books {
         for kind in KINDS {
             encoder.u64(self.count_of(kind) as u64)?;
         }
+        for (id, phase) in self.handoffs.phases() {
+            encoder.encode(id)?.encode(phase)?;
+        }
         for (id, _) in self.docket.present() {
             encoder.encode(id)?.encode(self.docket.decision(id))?;
         }
@@ -118,7 +123,7 @@ impl Books {
 
 type Written = Result<(), minicbor::encode::Error<<Vec<u8> as minicbor::encode::Write>::Error>>;
 
-const KINDS: [Kind; 17] = [
+const KINDS: [Kind; 22] = [
     Kind::Sale,
     Kind::Expense,
     Kind::FinancialRecord,
@@ -136,4 +141,9 @@ const KINDS: [Kind; 17] = [
     Kind::IntentAddressed,
     Kind::IntentConfirmed,
     Kind::Resolution,
+    Kind::HandoffOffered,
+    Kind::HandoffAccepted,
+    Kind::HandoffTransferred,
+    Kind::HandoffWithdrawn,
+    Kind::HandoffDecided,
 ];

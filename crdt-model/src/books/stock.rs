@@ -128,7 +128,12 @@ impl Stock {
             | Fact::Enrolment(_)
             | Fact::IntentAddressed(_)
             | Fact::IntentConfirmed(_)
-            | Fact::Resolution(_) => {}
+            | Fact::Resolution(_)
+            | Fact::HandoffOffered(_)
+            | Fact::HandoffAccepted(_)
+            | Fact::HandoffTransferred(_)
+            | Fact::HandoffWithdrawn(_)
+            | Fact::HandoffDecided(_) => {}
         }
         touched
     }

@@ -219,7 +219,12 @@ pub(super) fn tally_of(fact: &Fact) -> Option<(Currency, Tally)> {
         | Fact::Enrolment(_)
         | Fact::IntentAddressed(_)
         | Fact::IntentConfirmed(_)
-        | Fact::Resolution(_) => return None,
+        | Fact::Resolution(_)
+        | Fact::HandoffOffered(_)
+        | Fact::HandoffAccepted(_)
+        | Fact::HandoffTransferred(_)
+        | Fact::HandoffWithdrawn(_)
+        | Fact::HandoffDecided(_) => return None,
     };
     Some((currency, tally))
 }

@@ -5,6 +5,7 @@ mod amendment;
 mod custom;
 mod expense;
 mod financial_record;
+mod handoff;
 mod intent;
 mod membership;
 mod receipt;
@@ -18,6 +19,9 @@ pub use amendment::{Refund, Resolution, Void};
 pub use custom::Custom;
 pub use expense::Expense;
 pub use financial_record::FinancialRecord;
+pub use handoff::{
+    HANDOFF_TICKETS_MAX, HandoffAccepted, HandoffDecided, HandoffOffered, HandoffTransferred, HandoffWithdrawn,
+};
 pub use intent::{Intent, IntentAddressed, IntentConfirmed, Ledger};
 pub use membership::{Certificate, CertificateError, DEVICE_NAME_BYTES_MAX, Genesis, Role};
 pub use receipt::{Decline, Evidence, Receipt};
@@ -180,6 +184,21 @@ pub enum Fact {
     /// A person decided a conflict.
     #[n(16)]
     Resolution(#[n(0)] Resolution),
+    /// A shift is offered to another till, and frozen.
+    #[n(20)]
+    HandoffOffered(#[n(0)] HandoffOffered),
+    /// The other till takes it.
+    #[n(21)]
+    HandoffAccepted(#[n(0)] HandoffAccepted),
+    /// The giver's last word: the shift is the other till's.
+    #[n(22)]
+    HandoffTransferred(#[n(0)] HandoffTransferred),
+    /// The receiver declines, or the giver goes on.
+    #[n(23)]
+    HandoffWithdrawn(#[n(0)] HandoffWithdrawn),
+    /// An owner decides whose a shift is.
+    #[n(24)]
+    HandoffDecided(#[n(0)] HandoffDecided),
 }
 
 /// What kind of record a fact is, for lists and indexes.
@@ -237,6 +256,21 @@ pub enum Kind {
     /// See [`Fact::Resolution`].
     #[n(16)]
     Resolution,
+    /// See [`Fact::HandoffOffered`].
+    #[n(20)]
+    HandoffOffered,
+    /// See [`Fact::HandoffAccepted`].
+    #[n(21)]
+    HandoffAccepted,
+    /// See [`Fact::HandoffTransferred`].
+    #[n(22)]
+    HandoffTransferred,
+    /// See [`Fact::HandoffWithdrawn`].
+    #[n(23)]
+    HandoffWithdrawn,
+    /// See [`Fact::HandoffDecided`].
+    #[n(24)]
+    HandoffDecided,
 }
 
 impl Fact {
@@ -261,6 +295,11 @@ impl Fact {
             Self::IntentAddressed(_) => Kind::IntentAddressed,
             Self::IntentConfirmed(_) => Kind::IntentConfirmed,
             Self::Resolution(_) => Kind::Resolution,
+            Self::HandoffOffered(_) => Kind::HandoffOffered,
+            Self::HandoffAccepted(_) => Kind::HandoffAccepted,
+            Self::HandoffTransferred(_) => Kind::HandoffTransferred,
+            Self::HandoffWithdrawn(_) => Kind::HandoffWithdrawn,
+            Self::HandoffDecided(_) => Kind::HandoffDecided,
         }
     }
 
@@ -285,7 +324,12 @@ impl Fact {
             | Self::Enrolment(_)
             | Self::IntentAddressed(_)
             | Self::IntentConfirmed(_)
-            | Self::Resolution(_) => None,
+            | Self::Resolution(_)
+            | Self::HandoffOffered(_)
+            | Self::HandoffAccepted(_)
+            | Self::HandoffTransferred(_)
+            | Self::HandoffWithdrawn(_)
+            | Self::HandoffDecided(_) => None,
         };
         owned
             .or_else(|| self.source().map(|source| RecordId::from_client(business, &source.instance, &source.key)))
@@ -304,6 +348,7 @@ impl Fact {
             Self::Intent(fact) => fact.source.as_ref(),
             Self::Refund(fact) => fact.source.as_ref(),
             Self::ShiftOpened(fact) => fact.source.as_ref(),
+            Self::HandoffOffered(fact) => fact.source.as_ref(),
             Self::Custom(fact) => fact.source.as_ref(),
             Self::Void(_)
             | Self::ShiftClosed(_)
@@ -312,7 +357,11 @@ impl Fact {
             | Self::Enrolment(_)
             | Self::IntentAddressed(_)
             | Self::IntentConfirmed(_)
-            | Self::Resolution(_) => None,
+            | Self::Resolution(_)
+            | Self::HandoffAccepted(_)
+            | Self::HandoffTransferred(_)
+            | Self::HandoffWithdrawn(_)
+            | Self::HandoffDecided(_) => None,
         }
     }
 
@@ -336,7 +385,12 @@ impl Fact {
             | Self::Enrolment(_)
             | Self::IntentAddressed(_)
             | Self::IntentConfirmed(_)
-            | Self::Resolution(_) => None,
+            | Self::Resolution(_)
+            | Self::HandoffOffered(_)
+            | Self::HandoffAccepted(_)
+            | Self::HandoffTransferred(_)
+            | Self::HandoffWithdrawn(_)
+            | Self::HandoffDecided(_) => None,
         }
     }
 
@@ -364,7 +418,13 @@ impl Fact {
             Self::Decline(fact) => fact.check(),
             Self::Custom(fact) => fact.check(),
             Self::Resolution(fact) => fact.check(),
-            Self::Enrolment(_) | Self::IntentAddressed(_) | Self::IntentConfirmed(_) => Ok(()),
+            Self::HandoffOffered(fact) => fact.check(),
+            Self::HandoffAccepted(fact) => fact.check(),
+            Self::HandoffWithdrawn(fact) => fact.check(),
+            Self::HandoffDecided(fact) => fact.check(),
+            Self::Enrolment(_) | Self::IntentAddressed(_) | Self::IntentConfirmed(_) | Self::HandoffTransferred(_) => {
+                Ok(())
+            }
         }
     }
 }

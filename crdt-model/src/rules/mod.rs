@@ -3,6 +3,7 @@
 
 mod docket;
 mod double_claim;
+mod handoff;
 mod oversold;
 mod paid_twice;
 mod same_id;
@@ -13,6 +14,7 @@ use minicbor::{Decode, Encode};
 
 pub(crate) use docket::Docket;
 pub(crate) use double_claim::double_claim;
+pub(crate) use handoff::{GIVER, RECEIVER, handoff_decided, handoff_torn};
 pub(crate) use oversold::oversold;
 pub(crate) use paid_twice::paid_twice;
 pub(crate) use same_id::same_id;
@@ -49,6 +51,13 @@ pub enum ConflictKind {
     /// Two edits of one field of a shared document.
     #[n(6)]
     Field,
+    /// An owner decided whose a shift is, because giver and receiver had lost contact.
+    #[n(7)]
+    HandoffDecided,
+    /// What was said about a handoff does not go together, such as a transfer and a decision
+    /// against it. The transfer counts.
+    #[n(8)]
+    HandoffTorn,
 }
 
 /// Something that a person should decide.
@@ -126,6 +135,12 @@ pub(crate) enum Subject {
     /// A product since its latest count: a new count begins a new conflict.
     #[n(3)]
     Oversold(#[n(0)] String, #[n(1)] Option<RecordId>),
+    /// A handoff.
+    #[n(4)]
+    HandoffDecided(#[n(0)] RecordId),
+    /// A handoff.
+    #[n(5)]
+    HandoffTorn(#[n(0)] RecordId),
 }
 
 impl Subject {
@@ -135,6 +150,8 @@ impl Subject {
             Self::Contested(record) => (b"same id", Some(record), ""),
             Self::VoidedAndPaid(intent) => (b"voided and paid", Some(intent), ""),
             Self::PaidTwice(intent) => (b"paid twice", Some(intent), ""),
+            Self::HandoffDecided(handoff) => (b"handoff decided", Some(handoff), ""),
+            Self::HandoffTorn(handoff) => (b"handoff torn", Some(handoff), ""),
             Self::Oversold(sku, count) => (b"oversold", count.as_ref(), sku.as_str()),
         };
         let record = record.map(|record| record.0.into_bytes());

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::handoff::HandoffError;
 use super::lazy::LazyDocument;
 use super::{Output, Shop, StoredEntry};
 use crate::document::{DocumentChange, DocumentId, EditError, FieldEdit, SharedDocument, field_key};
@@ -74,6 +75,9 @@ pub enum ActError {
     /// An edit of a shared document is refused.
     #[error(transparent)]
     Edit(#[from] EditError),
+    /// A shift is changing hands, or this is not the till that has it.
+    #[error(transparent)]
+    Handoff(Box<HandoffError>),
     /// A payer's phone number is missing.
     #[error("tenders[{tender}].phone is missing: M-PESA needs the payer's phone number")]
     PhoneMissing {
@@ -97,6 +101,7 @@ impl Shop {
         if let Some(before) = self.recorded_before(&operation, place)? {
             return Ok(before);
         }
+        self.check_handoffs(&operation)?;
         let mut body = Body { facts: operation.facts, ..Body::default() };
         self.add_intents(&mut body, &operation.phones, place)?;
         check_size(&body)?;
@@ -140,6 +145,8 @@ impl Shop {
             Fact::ShiftOpened(opened) => opened.opening_float.currency,
             Fact::ShiftClosed(closed) => closed.counted.currency,
             Fact::Receipt(receipt) => receipt.amount.currency,
+            Fact::HandoffOffered(offered) => offered.counted.currency,
+            Fact::HandoffAccepted(accepted) => accepted.counted.currency,
             Fact::StockMovement(_)
             | Fact::StockCount(_)
             | Fact::Decline(_)
@@ -147,7 +154,10 @@ impl Shop {
             | Fact::Enrolment(_)
             | Fact::IntentAddressed(_)
             | Fact::IntentConfirmed(_)
-            | Fact::Resolution(_) => expected,
+            | Fact::Resolution(_)
+            | Fact::HandoffTransferred(_)
+            | Fact::HandoffWithdrawn(_)
+            | Fact::HandoffDecided(_) => expected,
         };
         if used == expected { Ok(()) } else { Err(ActError::WrongCurrency { expected }) }
     }
@@ -247,6 +257,9 @@ impl Shop {
     /// Appends an entry to our journal and applies it.
     fn append_own(&mut self, entry: Entry, body: &Body, out: &mut Vec<Output>) {
         let Some(journal) = self.journals.get_mut(&self.own) else { return };
+        if self.unsealed.is_empty() {
+            self.sealed_tail = journal.tail.clone();
+        }
         let hash = journal.next_hash(&entry);
         journal.advance(hash, &entry);
         let place = Place { journal: self.own, seq: journal.high };
@@ -255,6 +268,7 @@ impl Shop {
         self.fold(place, &entry, body, out);
         self.unmarked_bytes += entry.parts.len() * 64 + body_bytes(&entry);
         self.unsealed.push((place.seq, hash, entry));
+        self.first_since_start.get_or_insert(place.seq);
         let since_mark = place.seq.saturating_sub(self.journals.get(&self.own).map_or(0, |own| own.marked.0));
         if since_mark >= MARK_EVERY_ENTRIES || self.unmarked_bytes >= MARK_EVERY_BYTES {
             self.mark_own();

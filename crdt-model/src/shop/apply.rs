@@ -50,7 +50,7 @@ impl Shop {
         Applied::Done
     }
 
-    fn has_applied(&self, place: Place) -> bool {
+    pub(super) fn has_applied(&self, place: Place) -> bool {
         let applied = |id: JournalId| self.journals.get(&id).is_some_and(|journal| journal.applied >= place.seq);
         // Behind a fork, the entry may have moved to a branch.
         applied(place.journal)

@@ -58,6 +58,9 @@ impl Shop {
         if journal.marked.0 <= point.seq {
             return;
         }
+        if point.journal == self.own {
+            self.given_out = self.given_out.max(journal.marked.0);
+        }
         out.push(Output::SendRange {
             link,
             journal: point.journal,

@@ -11,6 +11,7 @@
 mod act;
 mod apply;
 mod fork;
+mod handoff;
 mod lazy;
 mod receive;
 mod send;
@@ -22,6 +23,7 @@ use ed25519_dalek::SigningKey;
 
 pub use act::{ActError, Acted, Operation, Phone};
 pub use fork::Split;
+pub use handoff::HandoffError;
 pub use settings::{PAYING_RELAY, PAYING_SHORTCODE, REQUIRE_KNOWN_SKU, Settings};
 pub use state::{Known, OpenError, PageSpan, Peer, Quarantined, Shop, Status, Stored};
 

@@ -7,6 +7,7 @@ use crate::ids::{DeviceId, JournalId};
 use crate::journal::{Journal, JournalError};
 use crate::shop::apply::Applied;
 use crate::sync::codec::Run;
+use crate::sync::compact::{Compact, JournalRef};
 use crate::sync::message::{Asking, Bye, ByeCode, FRONTIER_ROWS_AT_ONCE, Hello, Message, PROTOCOL_VERSION};
 use crate::sync::session::Session;
 use crate::time::Timestamp;
@@ -64,6 +65,7 @@ impl Shop {
                     self.take_run(link, run, now, out);
                 }
             }
+            Message::Compact(compact) => self.take_compact(link, device, &compact, now, out),
             Message::Checkpoints(checkpoints) => self.take_checkpoints(link, &checkpoints, out),
             Message::SendBranch(point) => self.send_branch(link, point, out),
             Message::Branch(point, run) => self.take_branch(link, point, *run, out),
@@ -164,15 +166,51 @@ impl Shop {
         }
     }
 
-    fn take_have(&mut self, link: LinkId, device: DeviceId, rows: &[FrontierRow], out: &mut Vec<Output>) {
-        for row in rows {
-            let holds = self.known.entry(device).or_default().holds.entry(row.journal).or_insert(0);
-            *holds = (*holds).max(row.high);
+    fn take_have(&mut self, link: LinkId, device: DeviceId, rows: &[(JournalRef, u64)], out: &mut Vec<Output>) {
+        for (named, high) in rows {
+            // What is not known here can't be sent either.
+            let Some(journal) = self.journal_meant(*named, self.device()) else { continue };
+            let holds = self.known.entry(device).or_default().holds.entry(journal).or_insert(0);
+            *holds = (*holds).max(*high);
             if let Some(session) = self.sessions.get_mut(&link) {
-                session.holds(Place { journal: row.journal, seq: row.high });
+                session.holds(Place { journal, seq: *high });
             }
         }
         self.pump(link, out);
+    }
+
+    /// Reads a compact run if it follows what is held.
+    fn take_compact(
+        &mut self,
+        link: LinkId,
+        device: DeviceId,
+        compact: &Compact,
+        now: Timestamp,
+        out: &mut Vec<Output>,
+    ) {
+        let meant = self.journal_meant(compact.journal, device).and_then(|id| self.journals.get(&id));
+        let Some(journal) = meant else { return self.send_frontier(link, true, out) };
+        let (id, last) = (journal.id(), compact.last_after(journal.high));
+        if last <= journal.high {
+            if let Some(session) = self.sessions.get_mut(&link) {
+                session.holds(Place { journal: id, seq: last });
+            }
+            return;
+        }
+        let entries = match compact.unpack(&journal.tail) {
+            Ok(entries) => entries,
+            // Read after another entry than it was written after, anything may come out.
+            Err(error) => {
+                tracing::debug!(%error, "a compact run does not follow what is held");
+                return self.send_frontier(link, true, out);
+            }
+        };
+        let start = last.saturating_sub(entries.len() as u64).saturating_add(1);
+        if start != journal.high.saturating_add(1) {
+            return self.send_frontier(link, true, out);
+        }
+        let run = Run { journal: id, info: None, start, entries, signature: compact.signature };
+        self.take_run(link, run, now, out);
     }
 
     /// Verifies a run, stores it, and applies what can be applied.

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use super::{LinkId, Output, Shop};
 use crate::entry::{Entry, Part, Place};
-use crate::frontier::FrontierRow;
-use crate::ids::{EntryHash, JournalId, domain_hash};
+use crate::ids::{DeviceId, EntryHash, JournalId, domain_hash};
+use crate::journal::Journal;
 use crate::record::{Fact, IntentAddressed};
-use crate::shop::state::row;
 use crate::sync::codec::{RUN_BYTES_SOFT, RUN_ENTRIES_MAX, Run};
+use crate::sync::compact::{Compact, JournalRef};
 use crate::sync::message::Message;
 use crate::time::Timestamp;
 
@@ -21,6 +21,7 @@ const FORWARD_MS_SPREAD: u64 = 30;
 impl Shop {
     /// Ends a group.
     pub(super) fn seal(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        self.settle_handoffs(now, out);
         let own = self.stage_signed(out);
         let advanced = std::mem::take(&mut self.advanced);
         self.acknowledge(&advanced, out);
@@ -36,20 +37,40 @@ impl Shop {
 
     /// Tells every peer what has become durable here.
     fn acknowledge(&mut self, advanced: &BTreeMap<JournalId, Option<LinkId>>, out: &mut Vec<Output>) {
-        let rows: Vec<FrontierRow> = advanced
+        let rows: Vec<(&Journal, u64)> = advanced
             .iter()
             .filter(|(_, link)| link.is_some())
-            .filter_map(|(id, _)| self.journals.get(id).map(|journal| row(*id, journal)))
+            .filter_map(|(id, _)| self.journals.get(id).map(|journal| (journal, journal.marked.0)))
             .collect();
         if rows.is_empty() {
             return;
         }
-        let frame = Message::Have(rows).to_frame();
         for (link, session) in &self.sessions {
             if session.greeted && session.informed {
-                out.push(Output::Send(*link, frame.clone()));
+                let named = match rows.as_slice() {
+                    [(journal, high)] => vec![(self.journal_ref(journal, session.device), *high)],
+                    _ => rows.iter().map(|(journal, high)| (JournalRef::any(journal.id()), *high)).collect(),
+                };
+                out.push(Output::Send(*link, Message::Have(named).to_frame()));
             }
         }
+    }
+
+    /// The shortest name of a journal on a link one end of which is `device`.
+    fn journal_ref(&self, journal: &Journal, device: DeviceId) -> JournalRef {
+        let short = JournalRef::of_end(journal.id());
+        let theirs = journal.info.device() == device && self.journal_meant(short, device) == Some(journal.id());
+        if theirs { short } else { JournalRef::any(journal.id()) }
+    }
+
+    /// The one journal that a short message means; `device` is the end whose journals a short
+    /// name chooses from.
+    pub(super) fn journal_meant(&self, named: JournalRef, device: DeviceId) -> Option<JournalId> {
+        let mut fitting = self.journals.values().filter(|journal| {
+            named.fits(journal.id()) && (matches!(named, JournalRef::Any(_)) || journal.info.device() == device)
+        });
+        let found = fitting.next()?.id();
+        fitting.next().is_none().then_some(found)
     }
 
     /// Sends our group from memory to every link that holds all before it, and lets storage
@@ -73,16 +94,29 @@ impl Shop {
             let introduce = !session.told.contains(&self.own);
             if let Some((last, _, _)) = own.last() {
                 session.holds(Place { journal: self.own, seq: *last });
+                self.given_out = self.given_out.max(*last);
             }
             let frame = match frames.get(&introduce) {
                 Some(frame) => frame.clone(),
                 None => match self.run_of(own, introduce) {
-                    Some(run) => Message::Entries(vec![run]).to_frame(),
+                    Some(run) => self.live_frame(run),
                     None => continue,
                 },
             };
             frames.insert(introduce, frame.clone());
             out.push(Output::Send(link, frame));
+        }
+    }
+
+    /// A group as a compact run if it is small, else as a block.
+    fn live_frame(&self, run: Run) -> Vec<u8> {
+        let named = JournalRef::of_end(run.journal);
+        let short = (self.journal_meant(named, self.device()) == Some(run.journal))
+            .then(|| Compact::of(&run, &self.sealed_tail, named))
+            .flatten();
+        match short {
+            Some(compact) => Message::Compact(compact).to_frame(),
+            None => Message::Entries(vec![run]).to_frame(),
         }
     }
 
@@ -116,6 +150,9 @@ impl Shop {
         let info = (!session.told.contains(&id)).then(|| journal.info.clone());
         if let Some(session) = self.sessions.get_mut(&link) {
             session.sending = Some(id);
+        }
+        if id == self.own {
+            self.given_out = self.given_out.max(through);
         }
         out.push(Output::SendRange { link, journal: id, info, from: sent.saturating_add(1), through, branch: None });
     }

@@ -16,7 +16,7 @@ use crate::record::Certificate;
 use crate::time::Clock;
 
 /// Raised whenever the books or this layout change; an older snapshot is rebuilt.
-const SNAPSHOT_VERSION: u32 = 1;
+const SNAPSHOT_VERSION: u32 = 2;
 
 #[derive(Encode, Decode)]
 struct Snapshot {

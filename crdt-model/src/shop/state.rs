@@ -11,7 +11,7 @@ use crate::document::{DocumentId, SharedDocument};
 use crate::entry::{PageLabel, Place};
 use crate::frontier::{Frontier, FrontierRow};
 use crate::ids::{BusinessId, DeviceId, EntryHash, JournalId, domain_hash};
-use crate::journal::{Journal, JournalGenesis, JournalInfo};
+use crate::journal::{Journal, JournalGenesis, JournalInfo, Tail};
 use crate::record::{Certificate, Role};
 use crate::sync::session::{LinkId, LinkKind, Session};
 use crate::time::{Clock, Day, Timestamp};
@@ -47,6 +47,11 @@ pub struct Shop {
     /// How many of them were given out to be stored, not signed yet.
     pub(super) stored_unsealed: usize,
     pub(super) unmarked_bytes: usize,
+    /// Our first entry of this journal since the start, and the last that was given to a link.
+    pub(super) first_since_start: Option<u64>,
+    pub(super) given_out: u64,
+    /// What our last entry before those says of the next.
+    pub(super) sealed_tail: Tail,
     /// Journals that advanced since the last seal, and by which link.
     pub(super) advanced: BTreeMap<JournalId, Option<LinkId>>,
     /// Journals that wait for entries of others.
@@ -213,6 +218,9 @@ impl Shop {
             unsealed: Vec::new(),
             stored_unsealed: 0,
             unmarked_bytes: 0,
+            first_since_start: None,
+            given_out: 0,
+            sealed_tail: Tail::default(),
             advanced: BTreeMap::new(),
             blocked: BTreeSet::new(),
             loading: BTreeSet::new(),
@@ -239,6 +247,8 @@ impl Shop {
         let genesis = JournalGenesis { business: self.business(), device, epoch: last.saturating_add(1), nonce };
         let info = JournalInfo { genesis, fork: None, certificate: self.identity.certificate.clone() };
         self.own = info.id();
+        self.first_since_start = None;
+        self.given_out = 0;
         out.push(Output::Begun(info.clone()));
         out.push(Output::Changed(super::Change::Epoch { epoch: info.genesis.epoch }));
         self.journals.insert(self.own, Journal::new(info));
@@ -474,6 +484,6 @@ impl Shop {
     }
 }
 
-pub(super) fn row(id: JournalId, journal: &Journal) -> FrontierRow {
+fn row(id: JournalId, journal: &Journal) -> FrontierRow {
     FrontierRow { journal: id, base: journal.base, high: journal.marked.0, hash: journal.marked.1.short() }
 }

@@ -3,7 +3,8 @@
 use minicbor::{Decode, Encode};
 
 use super::codec::{CodecError, Run, decode_block, encode_block};
-use crate::frontier::{FRONTIER_ROWS_MAX, Frontier, FrontierRow};
+use super::compact::{COMPACT_BYTES_MAX, Compact, JournalRef};
+use crate::frontier::{FRONTIER_ROWS_MAX, Frontier};
 use crate::ids::{BusinessId, EntryHash, JournalId, ShortHash};
 use crate::record::Certificate;
 
@@ -23,10 +24,12 @@ pub enum Message {
     Hello(Hello),
     /// What I hold; please send what I lack.
     Frontier(Asking),
-    /// What has become durable here since.
-    Have(Vec<FrontierRow>),
+    /// What has become durable here since: journals, and how far each is held.
+    Have(Vec<(JournalRef, u64)>),
     /// Entries.
     Entries(Vec<Run>),
+    /// A few entries that follow what the receiver holds.
+    Compact(Compact),
     /// Our copies of a journal differ: hashes of mine, to find where.
     Checkpoints(Checkpoints),
     /// Please send your branch of a forked journal, from the last entry that we share.
@@ -142,6 +145,12 @@ const CHECKPOINTS: u8 = 5;
 const SEND_BRANCH: u8 = 6;
 const BRANCH: u8 = 7;
 const BYE: u8 = 8;
+/// A compact run of a journal of the sender's.
+const LIVE: u8 = 9;
+/// A compact run of any journal.
+const CARRIED: u8 = 10;
+/// How far one of the receiver's own journals is held.
+const HAVE_YOURS: u8 = 11;
 
 impl Message {
     /// The frame's bytes.
@@ -150,7 +159,11 @@ impl Message {
         let (tag, body) = match self {
             Self::Hello(hello) => (HELLO, cbor(hello)),
             Self::Frontier(asking) => (FRONTIER, cbor(asking)),
-            Self::Have(rows) => (HAVE, cbor(rows)),
+            Self::Have(rows) => have_frame(rows),
+            Self::Compact(run) => {
+                let tag = if matches!(run.journal, JournalRef::OfEnd(_)) { LIVE } else { CARRIED };
+                (tag, [&[run.last][..], run.journal.as_slice(), &run.signature, &run.packed].concat())
+            }
             Self::Entries(runs) => (ENTRIES, encode_block(runs)),
             Self::Checkpoints(checkpoints) => (CHECKPOINTS, cbor(checkpoints)),
             Self::SendBranch(point) => (SEND_BRANCH, cbor(point)),
@@ -180,10 +193,22 @@ impl Message {
                 bounded(rows.max(asking.skip.len()), FRONTIER_ROWS_MAX)?;
                 Self::Frontier(asking)
             }
-            HAVE => {
-                let rows: Vec<FrontierRow> = minicbor::decode(body)?;
-                bounded(rows.len(), FRONTIER_ROWS_MAX)?;
-                Self::Have(rows)
+            HAVE => Self::Have(have_rows(body)?),
+            HAVE_YOURS => {
+                let (prefix, rest) = cut::<2>(body)?;
+                let (high, rest) = take_number(rest)?;
+                bounded(rest.len(), 0)?;
+                Self::Have(vec![(JournalRef::OfEnd(prefix), high)])
+            }
+            LIVE => {
+                let ([last], rest) = cut::<1>(body)?;
+                let (prefix, rest) = cut::<2>(rest)?;
+                Self::Compact(compact(last, JournalRef::OfEnd(prefix), rest)?)
+            }
+            CARRIED => {
+                let ([last], rest) = cut::<1>(body)?;
+                let (prefix, rest) = cut::<8>(rest)?;
+                Self::Compact(compact(last, JournalRef::Any(prefix), rest)?)
             }
             ENTRIES => Self::Entries(decode_block(body)?),
             CHECKPOINTS => {
@@ -206,6 +231,60 @@ impl Message {
         };
         Ok(message)
     }
+}
+
+/// One journal of the receiver's, or any journals by longer names.
+fn have_frame(rows: &[(JournalRef, u64)]) -> (u8, Vec<u8>) {
+    let tag = if matches!(rows, [(JournalRef::OfEnd(_), _)]) { HAVE_YOURS } else { HAVE };
+    let mut body = Vec::with_capacity(12 * rows.len());
+    for (journal, high) in rows {
+        body.extend_from_slice(journal.as_slice());
+        put_number(&mut body, *high);
+    }
+    (tag, body)
+}
+
+fn have_rows(mut body: &[u8]) -> Result<Vec<(JournalRef, u64)>, MessageError> {
+    let mut rows = Vec::new();
+    while !body.is_empty() {
+        bounded(rows.len() + 1, FRONTIER_ROWS_MAX)?;
+        let (prefix, rest) = cut::<8>(body)?;
+        let (high, rest) = take_number(rest)?;
+        rows.push((JournalRef::Any(prefix), high));
+        body = rest;
+    }
+    Ok(rows)
+}
+
+fn compact(last: u8, journal: JournalRef, rest: &[u8]) -> Result<Compact, MessageError> {
+    let (signature, packed) = cut::<64>(rest)?;
+    bounded(packed.len(), 2 * COMPACT_BYTES_MAX)?;
+    Ok(Compact { journal, last, signature, packed: packed.to_vec() })
+}
+
+fn cut<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8]), MessageError> {
+    let (first, rest) = bytes.split_first_chunk().ok_or_else(|| MessageError::Malformed("it ends early".to_owned()))?;
+    Ok((*first, rest))
+}
+
+/// Seven bits a byte, the lowest first; the highest bit says that more follow.
+fn put_number(out: &mut Vec<u8>, mut number: u64) {
+    while number > 0x7f {
+        out.push(0x80 | u8::try_from(number & 0x7f).unwrap_or_default());
+        number >>= 7;
+    }
+    out.push(u8::try_from(number).unwrap_or_default());
+}
+
+fn take_number(bytes: &[u8]) -> Result<(u64, &[u8]), MessageError> {
+    let mut number = 0_u64;
+    for (shift, (at, byte)) in (0..64).step_by(7).zip(bytes.iter().enumerate()) {
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Ok((number, bytes.get(at + 1..).unwrap_or_default()));
+        }
+    }
+    Err(MessageError::Malformed("a number does not end".to_owned()))
 }
 
 fn cbor<T: Encode<()>>(value: T) -> Vec<u8> {

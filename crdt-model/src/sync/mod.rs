@@ -1,5 +1,9 @@
 //! The sync session: what two devices say to each other once a link is up.
 
 pub mod codec;
+pub mod compact;
+mod dictionary;
 pub mod message;
+mod outline;
+mod predictor;
 pub mod session;

@@ -295,5 +295,7 @@ const fn kind_word(kind: ConflictKind) -> &'static str {
         ConflictKind::Oversold => "oversold",
         ConflictKind::TicketClosedTwice => "ticket_closed_twice",
         ConflictKind::Field => "field",
+        ConflictKind::HandoffDecided => "handoff_decided",
+        ConflictKind::HandoffTorn => "handoff_torn",
     }
 }

@@ -27,6 +27,11 @@ pub(super) const fn kind_word(kind: Kind) -> &'static str {
         Kind::IntentAddressed => "payment_addressed",
         Kind::IntentConfirmed => "payment_confirmed",
         Kind::Resolution => "resolution",
+        Kind::HandoffOffered => "handoff_offered",
+        Kind::HandoffAccepted => "handoff_accepted",
+        Kind::HandoffTransferred => "handoff_transferred",
+        Kind::HandoffWithdrawn => "handoff_withdrawn",
+        Kind::HandoffDecided => "handoff_decided",
     }
 }
 
@@ -92,6 +97,11 @@ pub(super) fn fact_json(fact: &Fact) -> Value {
         | Fact::IntentConfirmed(_)
         | Fact::Enrolment(_)
         | Fact::Resolution(_) => relay_json(fact),
+        Fact::HandoffOffered(_)
+        | Fact::HandoffAccepted(_)
+        | Fact::HandoffTransferred(_)
+        | Fact::HandoffWithdrawn(_)
+        | Fact::HandoffDecided(_) => handoff_json(fact),
     }
 }
 
@@ -186,6 +196,38 @@ fn relay_json(fact: &Fact) -> Value {
         "conflict_id": resolution.conflict.to_string(),
         "choice": resolution.choice,
         "note": resolution.note,
+    })
+}
+
+fn handoff_json(fact: &Fact) -> Value {
+    if let Fact::HandoffOffered(offered) = fact {
+        return json!({
+            "shift_id": offered.shift.to_string(),
+            "to": offered.to.to_string(),
+            "counted_minor": offered.counted.minor,
+            "expected_minor": offered.expected_minor,
+            "currency": offered.counted.currency.code(),
+            "tickets": offered.tickets.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "note": offered.note,
+            "operation_id": offered.source.as_ref().map(|source| &source.key),
+        });
+    }
+    if let Fact::HandoffAccepted(accepted) = fact {
+        let (handoff, counted) = (accepted.handoff.to_string(), accepted.counted);
+        return json!({
+            "handoff_id": handoff, "counted_minor": counted.minor, "currency": counted.currency.code(),
+        });
+    }
+    if let Fact::HandoffTransferred(transferred) = fact {
+        return json!({ "handoff_id": transferred.handoff.to_string() });
+    }
+    if let Fact::HandoffWithdrawn(withdrawn) = fact {
+        return json!({ "handoff_id": withdrawn.handoff.to_string(), "reason": withdrawn.reason });
+    }
+    let Fact::HandoffDecided(decided) = fact else { return Value::Null };
+    json!({
+        "handoff_id": decided.handoff.to_string(), "to": decided.to.to_string(), "note": decided.note,
+        "owner": decided.owner.to_string(),
     })
 }
 
