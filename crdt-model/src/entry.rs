@@ -271,6 +271,27 @@ impl Entry {
     /// The entry's hash at `seq` of `journal`, after the entry with hash `previous`.
     #[must_use]
     pub fn hash(&self, business: BusinessId, journal: JournalId, seq: u64, previous: &EntryHash) -> EntryHash {
+        self.hash_with(&self.part_hashes(), business, journal, seq, previous)
+    }
+
+    /// The hashes of its parts, one after another.
+    pub(crate) fn part_hashes(&self) -> Vec<u8> {
+        let mut hashes = Vec::with_capacity(32 * self.parts.len());
+        for part in &self.parts {
+            hashes.extend_from_slice(&part.hash());
+        }
+        hashes
+    }
+
+    /// The same with the part hashes at hand.
+    pub(crate) fn hash_with(
+        &self,
+        part_hashes: &[u8],
+        business: BusinessId,
+        journal: JournalId,
+        seq: u64,
+        previous: &EntryHash,
+    ) -> EntryHash {
         let mut header = Vec::with_capacity(160);
         header.push(ENTRY_VERSION);
         header.push(self.class as u8);
@@ -289,11 +310,7 @@ impl Entry {
             header.extend_from_slice(&after.place.seq.to_le_bytes());
             header.extend_from_slice(&after.hash.0);
         }
-        let mut parts = Vec::with_capacity(32 * self.parts.len());
-        for part in &self.parts {
-            parts.extend_from_slice(&part.hash());
-        }
-        EntryHash(domain_hash("tillmesh 2026 entry", &[&header, &parts]))
+        EntryHash(domain_hash("tillmesh 2026 entry", &[&header, part_hashes]))
     }
 
     /// Checks the protocol's limits, which are constants: time and configuration never decide.
@@ -342,7 +359,11 @@ impl Entry {
     /// The stored form.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        minicbor::to_vec(self).unwrap_or_default()
+        let parts: usize = self.parts.iter().map(|part| part.size_bytes() + 40).sum();
+        let mut bytes = Vec::with_capacity(parts + 44 * self.after.len() + 160);
+        // Writing to memory can't fail.
+        drop(minicbor::encode(self, &mut bytes));
+        bytes
     }
 
     /// Reads the stored form.

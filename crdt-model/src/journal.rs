@@ -1,6 +1,8 @@
 //! Journals: one device's chain of entries in one epoch, and the checks that every run of
 //! entries passes before it is stored.
 
+use std::borrow::Cow;
+
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use minicbor::{Decode, Encode};
 
@@ -252,13 +254,24 @@ impl Journal {
     /// # Errors
     /// A [`JournalError`]; nothing has changed.
     pub fn verify_run(&self, entries: &[Entry], signature: &[u8; 64]) -> Result<Vec<EntryHash>, JournalError> {
+        for entry in entries {
+            entry.check_limits()?;
+        }
+        self.verify_chain(entries.iter().map(|entry| (entry, Cow::Owned(entry.part_hashes()))), signature)
+    }
+
+    /// Checks chain and signature of entries whose limits were checked and whose parts were hashed.
+    pub(crate) fn verify_chain<'e>(
+        &self,
+        entries: impl Iterator<Item = (&'e Entry, Cow<'e, [u8]>)>,
+        signature: &[u8; 64],
+    ) -> Result<Vec<EntryHash>, JournalError> {
         let business = self.info.genesis.business;
         let author = self.info.genesis.id();
         let mut previous = self.head;
-        let mut hashes = Vec::with_capacity(entries.len());
-        for (seq, entry) in (self.high.saturating_add(1)..).zip(entries) {
-            entry.check_limits()?;
-            previous = entry.hash(business, author, seq, &previous);
+        let mut hashes = Vec::with_capacity(entries.size_hint().0);
+        for (seq, (entry, parts)) in (self.high.saturating_add(1)..).zip(entries) {
+            previous = entry.hash_with(&parts, business, author, seq, &previous);
             hashes.push(previous);
         }
         verify_mark(self.info.genesis.device, &Mark { hash: previous, signature: *signature })?;

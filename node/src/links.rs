@@ -2,7 +2,7 @@
 //! writes each; a slow one is closed and catches up later, and never stalls the shop.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crdt_model::entry::{Entry, Place};
 use crdt_model::ids::{DeviceId, JournalId};
 use crdt_model::journal::JournalInfo;
-use crdt_model::shop::{Input, LinkId, LinkKind};
+use crdt_model::shop::{Arrival, Input, LinkId, LinkKind};
 use crdt_model::sync::codec::{RUN_ENTRIES_MAX, Run, RunBuilder};
 use crdt_model::sync::compact::range_frame;
 use crdt_model::sync::message::{BranchPoint, Message};
@@ -24,6 +24,9 @@ use crate::storage::{ReadLimits, Reader, StorageError};
 /// Live frames that may wait for one link; beyond it the link is closed and catches up later
 /// from storage, which costs no memory.
 const QUEUE_FRAMES_MAX: usize = 1_024;
+/// The first run of many is short, so that the peer has something to do while the next is read;
+/// each one after it is twice as long. At least as many as an author may leave unsigned.
+const FIRST_RUN_ENTRIES: usize = 128;
 /// A peer that is not of our business is left alone for so long.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
@@ -201,7 +204,13 @@ async fn read(
         };
         match frame {
             Some(Ok(frame)) => {
-                if handle.input(Input::Received(id, frame.to_vec())).await.is_err() {
+                // Nothing that a stranger may have sent is read here.
+                let taken = if greeted {
+                    handle.arrived(id, Arrival::read(&frame)).await
+                } else {
+                    handle.input(Input::Received(id, frame.to_vec())).await
+                };
+                if taken.is_err() {
                     return;
                 }
             }
@@ -251,11 +260,12 @@ async fn send_range(id: LinkId, handle: &ShopHandle, frames: &mut Counted<'_>, r
     let reader = Arc::clone(handle.reader());
     let Range { journal, mut info, from, through, branch } = range;
     let mut next = from;
+    let mut entries_max = FIRST_RUN_ENTRIES;
     while next <= through {
         let reader = Arc::clone(&reader);
         let introduction = info.take();
         let cut = tokio::task::spawn_blocking(move || {
-            let run = read_run(reader.as_ref(), journal, introduction, next, through)?;
+            let run = read_run(reader.as_ref(), journal, introduction, next..=through, entries_max)?;
             let Some(run) = run else { return Ok(None) };
             let last = run.start + run.entries.len() as u64 - 1;
             let frame = match branch {
@@ -271,6 +281,7 @@ async fn send_range(id: LinkId, handle: &ShopHandle, frames: &mut Counted<'_>, r
                     return false;
                 }
                 next = last + 1;
+                entries_max = RUN_ENTRIES_MAX.min(entries_max * 2);
                 if branch.is_some() {
                     return true;
                 }
@@ -295,12 +306,12 @@ fn read_run(
     reader: &dyn Reader,
     journal: JournalId,
     info: Option<JournalInfo>,
-    from: u64,
-    through: u64,
+    seqs: RangeInclusive<u64>,
+    entries_max: usize,
 ) -> Result<Option<Run>, StorageError> {
-    let limits = ReadLimits { entries_max: RUN_ENTRIES_MAX, bytes_max: usize::MAX };
-    let mut builder = RunBuilder::new(journal, info, from);
-    let _end = reader.entries(journal, from..=through, limits, &mut |_, bytes| match Entry::from_bytes(bytes) {
+    let limits = ReadLimits { entries_max, bytes_max: usize::MAX };
+    let mut builder = RunBuilder::new(journal, info, *seqs.start());
+    let _end = reader.entries(journal, seqs, limits, &mut |_, bytes| match Entry::from_bytes(bytes) {
         Ok(entry) => builder.push(entry),
         Err(_) => ControlFlow::Break(()),
     })?;

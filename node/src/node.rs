@@ -67,6 +67,9 @@ pub enum StartError {
     /// The links.
     #[error(transparent)]
     Links(#[from] transport::StartError),
+    /// The system gives no thread.
+    #[error("the system gives no thread for the shop ({0}): end some other programs")]
+    Thread(#[source] std::io::Error),
     /// The API's address.
     #[error("the API can't listen on {address} ({source}): stop what uses it, or choose another with --api")]
     Api {
@@ -130,7 +133,7 @@ impl Node {
             ShopLoop::open(Box::new(storage), identity, begin_epoch, Arc::clone(&links), changes, Some(&marker))?;
         let (shop, attendant) = ShopHandle::open(shop_loop);
         let (ended, watch_ended) = watch::channel(None);
-        let loop_thread = spawn_loop(attendant, ended);
+        let loop_thread = spawn_loop(attendant, ended).map_err(StartError::Thread)?;
 
         let admissions = Arc::new(Admissions {
             shop: shop.clone(),
@@ -325,9 +328,12 @@ impl NodeControl for Control {
     }
 }
 
-fn spawn_loop(attendant: Attendant, ended: watch::Sender<Option<String>>) -> std::thread::JoinHandle<()> {
+fn spawn_loop(
+    attendant: Attendant,
+    ended: watch::Sender<Option<String>>,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
     let runtime = tokio::runtime::Handle::current();
-    std::thread::spawn(move || {
+    std::thread::Builder::new().name("shop".to_owned()).spawn(move || {
         let reason = match runtime.block_on(attendant.run()) {
             Ok(()) => String::new(),
             Err(error) => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crdt_model::entry::{Entry, Place};
-use crdt_model::shop::{ActError, Acted, Change, Input, Operation, Shop};
+use crdt_model::shop::{ActError, Acted, Arrival, Change, Input, LinkId, Operation, Shop};
 use tokio::sync::{broadcast, oneshot};
 
 use crate::shop_loop::{Request, ShopLoop};
@@ -139,6 +139,11 @@ impl ShopHandle {
 
     pub(crate) async fn input(&self, input: Input) -> Result<(), Stopped> {
         self.turn.bring(Request::Input(input)).await
+    }
+
+    /// Hands over a frame that was read, and goes on with the next.
+    pub(crate) async fn arrived(&self, link: LinkId, arrival: Arrival) -> Result<(), Stopped> {
+        self.turn.leave(Request::Input(Input::Arrived(link, Box::new(arrival)))).await
     }
 
     /// Hints of what changes from now on. A slow listener misses some and is told how many.

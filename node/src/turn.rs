@@ -87,6 +87,13 @@ impl Turn {
         Ok(())
     }
 
+    /// Queues a request, and leaves it to the loop's own thread: the caller has more to read.
+    pub(crate) async fn leave(&self, request: Request) -> Result<(), Stopped> {
+        self.requests.send(request).await.map_err(|_| Stopped)?;
+        self.bell.notify_one();
+        Ok(())
+    }
+
     fn serve_once(&self) {
         let Some(served) = self.served.upgrade() else { return };
         // Either we get the turn, or whoever has it sees our request when it looks again.
@@ -101,13 +108,32 @@ impl Turn {
         }
         self.slow.store(started.elapsed() > SLOW, Ordering::Relaxed);
         drop(rings);
-        let more = turn.end.is_some() || turn.is_unfinished();
+        let (ended, unfinished) = (turn.end.is_some(), turn.is_unfinished());
         drop(turn);
         fence(Ordering::SeqCst);
-        if more || self.requests.capacity() < self.requests.max_capacity() {
+        if ended || self.requests.capacity() < self.requests.max_capacity() {
             self.bell.notify_one();
+        } else if unfinished {
+            // On this thread, once the caller has sent its answer.
+            tokio::spawn(finish_later(Weak::clone(&self.served), Arc::clone(&self.bell)));
         }
     }
+}
+
+/// Does what the last group left, unless somebody serves already and does it first.
+async fn finish_later(served: Weak<Mutex<Served>>, bell: Arc<Notify>) {
+    let Some(served) = served.upgrade() else { return };
+    let rings = RingOnPanic(&bell);
+    if let Ok(mut turn) = served.try_lock() {
+        turn.finish_group();
+        let more = turn.end.is_some();
+        drop(turn);
+        fence(Ordering::SeqCst);
+        if more || served.try_lock().is_ok_and(|turn| !turn.waiting.is_empty()) {
+            bell.notify_one();
+        }
+    }
+    drop(rings);
 }
 
 /// Whether a commit may be waited for on this thread: only where another one takes over its tasks.

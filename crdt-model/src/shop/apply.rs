@@ -8,7 +8,7 @@ use super::lazy::LazyDocument;
 use super::{Change, LOAD_ENTRIES_MAX, Output, Shop};
 use crate::books::{Followup, Placed};
 use crate::document::{DocumentId, SharedDocument, Verified};
-use crate::entry::{Body, Entry, Place};
+use crate::entry::{Body, Entry, EntryError, Place};
 use crate::ids::{EntryHash, JournalId, RecordId};
 use crate::record::Fact;
 use crate::time::{Day, Timestamp};
@@ -27,7 +27,14 @@ pub(super) enum Applied {
 
 impl Shop {
     /// Applies the next unapplied entry of a journal, whole or not at all.
-    pub(super) fn apply(&mut self, place: Place, hash: EntryHash, entry: &Entry, out: &mut Vec<Output>) -> Applied {
+    pub(super) fn apply(
+        &mut self,
+        place: Place,
+        hash: EntryHash,
+        entry: &Entry,
+        body: Result<Body, EntryError>,
+        out: &mut Vec<Output>,
+    ) -> Applied {
         if !entry.after.iter().all(|after| self.has_applied(after.place)) {
             self.blocked.insert(place.journal);
             return Applied::Blocked;
@@ -36,7 +43,7 @@ impl Shop {
         if let Some(journal) = self.journals.get_mut(&place.journal) {
             journal.applied = place.seq;
         }
-        match self.apply_changes(place, hash, entry) {
+        match self.apply_changes(place, hash, entry, body) {
             Ok((body, touched)) => {
                 self.fold(place, entry, &body, out);
                 self.note_touched(touched, out);
@@ -57,9 +64,15 @@ impl Shop {
             || self.branches_of(place.journal).any(|branch| branch.applied >= place.seq && branch.base < place.seq)
     }
 
-    /// Decodes the body and applies its changes to shared documents, all or none.
-    fn apply_changes(&mut self, place: Place, hash: EntryHash, entry: &Entry) -> Result<(Body, Touched), String> {
-        let mut body = entry.body().map_err(|error| error.to_string())?;
+    /// Applies the changes to shared documents, all or none.
+    fn apply_changes(
+        &mut self,
+        place: Place,
+        hash: EntryHash,
+        entry: &Entry,
+        body: Result<Body, EntryError>,
+    ) -> Result<(Body, Touched), String> {
+        let mut body = body.map_err(|error| error.to_string())?;
         let Some(journal) = self.journals.get(&place.journal) else { return Err("unknown journal".to_owned()) };
         if journal.info.fork.is_some() {
             // Two branches use one Automerge actor, so neither may edit: every replica has to
@@ -286,7 +299,9 @@ impl Shop {
                 continue;
             }
             let place = Place { journal: id, seq };
-            if self.apply(place, entry.mark.map_or(hash, |mark| mark.hash), &entry, out) == Applied::Blocked {
+            if self.apply(place, entry.mark.map_or(hash, |mark| mark.hash), &entry, entry.body(), out)
+                == Applied::Blocked
+            {
                 return Applied::Blocked;
             }
         }

@@ -32,6 +32,7 @@ use crate::entry::{Entry, Place};
 use crate::ids::{DeviceId, JournalId, RecordId};
 use crate::journal::JournalInfo;
 use crate::record::{Certificate, Genesis, Kind};
+pub use crate::sync::arrival::Arrival;
 pub use crate::sync::session::{LinkId, LinkKind};
 use crate::time::Timestamp;
 
@@ -70,6 +71,8 @@ pub enum Input {
     LinkDown(LinkId),
     /// A frame arrived.
     Received(LinkId, Vec<u8>),
+    /// A frame arrived, and another thread has read it already.
+    Arrived(LinkId, Box<Arrival>),
     /// A [`Output::SendRange`] was carried out as far as `through`.
     RangeSent {
         /// The link.
@@ -216,6 +219,7 @@ impl Shop {
             Input::LinkUp(link, device, kind) => self.link_up(link, device, kind, now, &mut out),
             Input::LinkDown(link) => self.link_down(link, &mut out),
             Input::Received(link, frame) => self.received(link, &frame, now, &mut out),
+            Input::Arrived(link, arrival) => self.arrived(link, *arrival, now, &mut out),
             Input::RangeSent { link, journal, through } => self.range_sent(link, journal, through, &mut out),
             Input::Loaded { journal, from, entries } => self.loaded(journal, from, entries, now, &mut out),
             Input::Fetched(entries) => self.fetched(entries, &mut out),

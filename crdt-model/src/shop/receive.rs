@@ -1,11 +1,14 @@
 //! What other devices say.
 
-use super::{Change, LinkId, LinkKind, Output, Shop, StoredEntry};
+use std::borrow::Cow;
+
+use super::{Arrival, Change, LinkId, LinkKind, Output, Shop, StoredEntry};
 use crate::entry::Place;
 use crate::frontier::FrontierRow;
 use crate::ids::{DeviceId, JournalId};
 use crate::journal::{Journal, JournalError};
 use crate::shop::apply::Applied;
+use crate::sync::arrival::{Prepared, prepare_run};
 use crate::sync::codec::Run;
 use crate::sync::compact::{Compact, JournalRef};
 use crate::sync::message::{Asking, Bye, ByeCode, FRONTIER_ROWS_AT_ONCE, Hello, Message, PROTOCOL_VERSION};
@@ -41,7 +44,15 @@ impl Shop {
 
     pub(super) fn received(&mut self, link: LinkId, frame: &[u8], now: Timestamp, out: &mut Vec<Output>) {
         let Some(session) = self.sessions.get(&link) else { return };
-        let message = match Message::from_frame(frame) {
+        if !session.greeted && !Message::is_greeting(frame) {
+            return self.part(link, ByeCode::Protocol, "the first message must be a hello", out);
+        }
+        self.arrived(link, Arrival::read(frame), now, out);
+    }
+
+    pub(super) fn arrived(&mut self, link: LinkId, arrival: Arrival, now: Timestamp, out: &mut Vec<Output>) {
+        let Some(session) = self.sessions.get(&link) else { return };
+        let message = match arrival.message {
             Ok(message) => message,
             Err(error) => return self.part(link, ByeCode::Protocol, &error.to_string(), out),
         };
@@ -61,8 +72,8 @@ impl Shop {
             Message::Frontier(asking) => self.take_frontier(link, device, asking, out),
             Message::Have(rows) => self.take_have(link, device, &rows, out),
             Message::Entries(runs) => {
-                for run in runs {
-                    self.take_run(link, run, now, out);
+                for (run, prepared) in runs.into_iter().zip(arrival.prepared) {
+                    self.take_run(link, run, prepared, now, out);
                 }
             }
             Message::Compact(compact) => self.take_compact(link, device, &compact, now, out),
@@ -210,11 +221,12 @@ impl Shop {
             return self.send_frontier(link, true, out);
         }
         let run = Run { journal: id, info: None, start, entries, signature: compact.signature };
-        self.take_run(link, run, now, out);
+        let prepared = prepare_run(&run);
+        self.take_run(link, run, prepared, now, out);
     }
 
     /// Verifies a run, stores it, and applies what can be applied.
-    fn take_run(&mut self, link: LinkId, run: Run, now: Timestamp, out: &mut Vec<Output>) {
+    fn take_run(&mut self, link: LinkId, run: Run, prepared: Vec<Prepared>, now: Timestamp, out: &mut Vec<Output>) {
         let id = run.journal;
         if let Some(reason) = self.meet_journal(&run, out) {
             return self.part(link, ByeCode::Protocol, &reason, out);
@@ -235,12 +247,16 @@ impl Shop {
         if run.start != journal.high.saturating_add(1) {
             return self.send_frontier(link, true, out);
         }
-        let hashes = match journal.verify_run(&run.entries, &run.signature) {
+        if let Some(error) = run.entries.iter().find_map(|entry| entry.check_limits().err()) {
+            return self.part(link, ByeCode::Protocol, &error.to_string(), out);
+        }
+        let parts = prepared.iter().map(|prepared| Cow::Borrowed(prepared.part_hashes.as_slice()));
+        let hashes = match journal.verify_chain(run.entries.iter().zip(parts), &run.signature) {
             Ok(hashes) => hashes,
             Err(JournalError::BrokenChain) => return self.ask_about_fork(link, id, out),
             Err(error) => return self.part(link, ByeCode::Protocol, &error.to_string(), out),
         };
-        self.store_run(link, run, &hashes, now, out);
+        self.store_run(link, run, prepared, &hashes, now, out);
         self.unblock(out);
     }
 
@@ -248,6 +264,7 @@ impl Shop {
         &mut self,
         link: LinkId,
         run: Run,
+        prepared: Vec<Prepared>,
         hashes: &[crate::ids::EntryHash],
         now: Timestamp,
         out: &mut Vec<Output>,
@@ -255,18 +272,20 @@ impl Shop {
         let id = run.journal;
         let count = run.entries.len();
         let mut blocked = self.journals.get(&id).is_some_and(|journal| journal.applied < journal.high);
-        for (index, (mut entry, hash)) in run.entries.into_iter().zip(hashes).enumerate() {
+        let entries = run.entries.into_iter().zip(prepared).zip(hashes);
+        for (index, ((mut entry, mut prepared), hash)) in entries.enumerate() {
             if index + 1 == count {
                 entry.mark = Some(crate::entry::Mark { hash: *hash, signature: run.signature });
+                prepared.bytes = entry.to_bytes();
             }
             let Some(journal) = self.journals.get_mut(&id) else { return };
             journal.advance(*hash, &entry);
             let place = Place { journal: id, seq: journal.high };
             self.clock.observe(entry.time, now);
             if !blocked {
-                blocked = self.apply(place, *hash, &entry, out) == Applied::Blocked;
+                blocked = self.apply(place, *hash, &entry, prepared.body, out) == Applied::Blocked;
             }
-            self.staged.push(StoredEntry { place, bytes: entry.to_bytes() });
+            self.staged.push(StoredEntry { place, bytes: prepared.bytes });
         }
         if blocked {
             self.blocked.insert(id);

@@ -179,6 +179,12 @@ impl Message {
         frame
     }
 
+    /// Whether a frame may come from a stranger: nothing else of it is read before.
+    #[must_use]
+    pub fn is_greeting(frame: &[u8]) -> bool {
+        matches!(frame.first(), Some(&(HELLO | BYE)))
+    }
+
     /// Reads a frame. The transport has bounded its length.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The sync session: what two devices say to each other once a link is up.
 
+pub mod arrival;
 pub mod codec;
 pub mod compact;
 mod dictionary;
