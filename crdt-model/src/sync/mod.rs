@@ -3,6 +3,7 @@
 pub mod codec;
 pub mod compact;
 mod dictionary;
+pub mod holding;
 pub mod message;
 mod outline;
 mod predictor;
