@@ -9,7 +9,9 @@ use std::fmt::Write;
 use crdt_model::document::{DocumentId, FieldEdit, FieldValue, SharedDocument};
 use crdt_model::entry::{After, Body, Class, Entry, PageLabel, Personal, Place};
 use crdt_model::frontier::{Frontier, FrontierRow};
-use crdt_model::ids::{DeviceId, EntryHash, JournalId, OwnerKey, RecordId, ShortHash, domain_hash, hash_uuid};
+use crdt_model::ids::{
+    BusinessId, DeviceId, EntryHash, JournalId, OwnerKey, RecordId, ShortHash, domain_hash, hash_uuid,
+};
 use crdt_model::journal::{Journal, JournalGenesis, JournalInfo, Tail, sign_mark};
 use crdt_model::money::{Currency, Money};
 use crdt_model::page;
@@ -18,6 +20,7 @@ use crdt_model::record::{
 };
 use crdt_model::sync::codec::{Run, decode_block, encode_block};
 use crdt_model::sync::compact::{Compact, JournalRef};
+use crdt_model::sync::holding::{Holding, HoldingsKnown, holdings_digest};
 use crdt_model::sync::message::{Asking, Bye, ByeCode, Hello, Message, PROTOCOL_VERSION};
 use crdt_model::time::{Day, Hlc, Timestamp};
 use ed25519_dalek::SigningKey;
@@ -88,10 +91,18 @@ fn compact_runs_are_read_after_the_entry_that_they_follow() {
 }
 
 #[test]
+fn the_holding_is_signed_by_its_device_for_this_business_alone() {
+    holding().verify(shop().business()).unwrap();
+    assert!(holding().verify(BusinessId(hash_uuid([1; 32]))).is_err());
+    assert!(Holding { number: 1, ..holding() }.verify(shop().business()).is_err());
+}
+
+#[test]
 fn each_frame_reads_back_as_the_message_it_was_made_of() {
     let journal = journal_genesis().id();
+    let told = [Message::Holding(Box::new(holding())), holdings_known(), Message::SignPlease];
     let acknowledged = [have(JournalRef::of_end(journal)), have(JournalRef::any(journal))];
-    for message in [hello(), frontier_message(), bye(), live(), carried()].into_iter().chain(acknowledged) {
+    for message in [hello(), frontier_message(), bye(), live(), carried()].into_iter().chain(acknowledged).chain(told) {
         assert_eq!(Message::from_frame(&message.to_frame()).unwrap(), message);
     }
 }
@@ -136,6 +147,9 @@ fn computed() -> Vec<(&'static str, Vec<u8>)> {
         ("carried", carried().to_frame()),
         ("have-yours", have(JournalRef::of_end(journal_genesis().id())).to_frame()),
         ("have", have(JournalRef::any(journal_genesis().id())).to_frame()),
+        ("holding", Message::Holding(Box::new(holding())).to_frame()),
+        ("holdings-digest", holdings_digest(&[(device(), holding().number)]).0.to_vec()),
+        ("holdings-known", holdings_known().to_frame()),
         ("frontier-digest", frontier().digest().0.to_vec()),
         ("frontier", frontier_message().to_frame()),
         ("bye", bye().to_frame()),
@@ -304,6 +318,15 @@ fn carried() -> Message {
     Message::Compact(Compact::of(&run, &Tail::of(&first), JournalRef::any(run.journal)).unwrap())
 }
 
+fn holding() -> Holding {
+    Holding::sign(shop().business(), &device_key(), 1_700_000_300_000, frontier())
+}
+
+fn holdings_known() -> Message {
+    let numbers = vec![(device(), holding().number)];
+    Message::HoldingsKnown(HoldingsKnown { digest: holdings_digest(&numbers), numbers: Some(numbers) })
+}
+
 fn have(journal: JournalRef) -> Message {
     Message::Have(vec![(journal, 300)])
 }
@@ -352,7 +375,9 @@ fn limits() -> Vec<(&'static str, u64)> {
     fn bytes(count: usize) -> u64 {
         u64::try_from(count).unwrap()
     }
-    use crdt_model::{document, entry, frontier, journal, record, sync::codec, sync::compact, sync::message, time};
+    use crdt_model::{
+        document, entry, frontier, journal, record, sync::codec, sync::compact, sync::holding, sync::message, time,
+    };
     vec![
         ("ENTRY_BYTES_MAX", bytes(entry::ENTRY_BYTES_MAX)),
         ("PARTS_MAX", bytes(entry::PARTS_MAX)),
@@ -367,6 +392,7 @@ fn limits() -> Vec<(&'static str, u64)> {
         ("TEXT_BYTES_MAX", bytes(record::TEXT_BYTES_MAX)),
         ("LINES_MAX", bytes(record::LINES_MAX)),
         ("TENDERS_MAX", bytes(record::TENDERS_MAX)),
+        ("HANDOFF_TICKETS_MAX", bytes(record::HANDOFF_TICKETS_MAX)),
         ("CUSTOM_BODY_BYTES_MAX", bytes(record::CUSTOM_BODY_BYTES_MAX)),
         ("DEVICE_NAME_BYTES_MAX", bytes(record::DEVICE_NAME_BYTES_MAX)),
         ("CHANGE_BYTES_MAX", bytes(document::CHANGE_BYTES_MAX)),
@@ -379,6 +405,7 @@ fn limits() -> Vec<(&'static str, u64)> {
         ("RUNS_MAX", bytes(codec::RUNS_MAX)),
         ("COMPACT_ENTRIES_MAX", bytes(compact::COMPACT_ENTRIES_MAX)),
         ("COMPACT_BYTES_MAX", bytes(compact::COMPACT_BYTES_MAX)),
+        ("HOLDINGS_MAX", bytes(holding::HOLDINGS_MAX)),
         ("BLOCK_PLAINTEXT_BYTES_MAX", bytes(codec::BLOCK_PLAINTEXT_BYTES_MAX)),
         ("FRAME_BYTES_MAX", bytes(message::FRAME_BYTES_MAX)),
         ("FRONTIER_ROWS_AT_ONCE", bytes(message::FRONTIER_ROWS_AT_ONCE)),

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crdt_model::ids::DeviceId;
-use crdt_model::record::Role;
+use crdt_model::ids::{DeviceId, RecordId};
+use crdt_model::record::{HandoffDecided, Role};
 use crdt_model::shop::Input;
 use futures::future::BoxFuture;
 use tokio::net::TcpListener;
@@ -316,10 +316,29 @@ impl NodeControl for Control {
         })
     }
 
+    fn has_owner_key(&self) -> bool {
+        self.admissions.owner.is_some()
+    }
+
+    fn decide_handoff(
+        &self,
+        handoff: RecordId,
+        to: DeviceId,
+        note: Option<String>,
+    ) -> Result<HandoffDecided, ControlError> {
+        let owner = self.admissions.owner.as_ref().ok_or_else(|| {
+            ControlError::NotAnOwner("this device has no owner's key: decide on the one that made the business".into())
+        })?;
+        Ok(HandoffDecided::sign(handoff, to, note, owner))
+    }
+
     fn sync_now(&self) -> BoxFuture<'_, Result<(), ControlError>> {
         Box::pin(async {
-            let tick = self.admissions.shop.input(Input::Tick).await;
-            tick.map_err(|stopped| ControlError::Unavailable(stopped.to_string()))
+            for input in [Input::Tick, Input::AskHoldings] {
+                let told = self.admissions.shop.input(input).await;
+                told.map_err(|stopped| ControlError::Unavailable(stopped.to_string()))?;
+            }
+            Ok(())
         })
     }
 

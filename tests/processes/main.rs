@@ -12,5 +12,6 @@
 mod crashes;
 mod disks;
 mod folders;
+mod handoffs;
 mod links;
 mod node;

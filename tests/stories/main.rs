@@ -14,6 +14,7 @@
 mod support;
 
 mod handoffs;
+mod holdings;
 mod hostile_peers;
 mod merge_laws;
 mod shop_stories;

@@ -370,8 +370,17 @@ impl ShopNet {
         }
     }
 
-    /// Runs until no frame and no wake-up is left.
+    /// Runs until no frame is left, and no wake-up within a second.
     pub(crate) fn run_until_quiet(&mut self) {
+        self.run_while_due_within(1_000);
+    }
+
+    /// Runs until no frame and no wake-up at all is left: everything that is owed is signed.
+    pub(crate) fn run_until_silent(&mut self) {
+        self.run_while_due_within(u64::MAX);
+    }
+
+    fn run_while_due_within(&mut self, ms: u64) {
         for step in 0.. {
             assert!(step < 1_000_000, "seed {}: the net never becomes quiet", self.seed);
             let inbox = self.devices.iter().filter(|device| device.shop.is_some());
@@ -380,7 +389,7 @@ impl ShopNet {
                     device.inbox.front().map(|(at, _)| *at).into_iter().chain(device.wakes.iter().copied())
                 })
                 .min();
-            let Some(at) = next else { return };
+            let Some(at) = next.filter(|at| *at <= self.now.plus_ms(ms)) else { return };
             self.now = self.now.max(at);
             for index in 0..self.devices.len() {
                 self.step(index);

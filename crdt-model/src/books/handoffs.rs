@@ -150,20 +150,11 @@ pub(super) struct Turn {
 impl Handoffs {
     /// Folds a fact, and tells which handoff it is about.
     pub(super) fn fold(&mut self, placed: &Placed<'_>, sign: Sign) -> Option<RecordId> {
-        let (handoff, said) = match placed.fact {
-            Fact::HandoffOffered(offered) => {
-                self.offer(placed, offered, sign);
-                return Some(placed.id);
-            }
-            Fact::HandoffAccepted(accepted) => (accepted.handoff, Said::Accepted),
-            Fact::HandoffTransferred(transferred) => (transferred.handoff, Said::Transferred),
-            Fact::HandoffWithdrawn(withdrawn) => (withdrawn.handoff, Said::Withdrawn),
-            Fact::HandoffDecided(decided) if decided.is_signed() => {
-                let (to, owner, note) = (decided.to, decided.owner, decided.note.clone());
-                (decided.handoff, Said::Decided { to, owner, note })
-            }
-            _ => return None,
-        };
+        if let Fact::HandoffOffered(offered) = placed.fact {
+            self.offer(placed, offered, sign);
+            return Some(placed.id);
+        }
+        let (handoff, said) = word(placed.fact)?;
         let at = (handoff, placed.key());
         match sign {
             Sign::Count => drop(self.words.insert(at, Word { device: placed.device, said })),
@@ -351,6 +342,22 @@ impl Handoff {
     pub fn place(&self) -> Place {
         self.offered.place()
     }
+}
+
+/// Which handoff a fact speaks about, and what it says.
+fn word(fact: &Fact) -> Option<(RecordId, Said)> {
+    if let Fact::HandoffAccepted(accepted) = fact {
+        return Some((accepted.handoff, Said::Accepted));
+    }
+    if let Fact::HandoffTransferred(transferred) = fact {
+        return Some((transferred.handoff, Said::Transferred));
+    }
+    if let Fact::HandoffWithdrawn(withdrawn) = fact {
+        return Some((withdrawn.handoff, Said::Withdrawn));
+    }
+    let Fact::HandoffDecided(decided) = fact else { return None };
+    let (to, owner, note) = (decided.to, decided.owner, decided.note.clone());
+    decided.is_signed().then_some((decided.handoff, Said::Decided { to, owner, note }))
 }
 
 /// What the words amount to.

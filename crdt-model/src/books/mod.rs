@@ -254,6 +254,18 @@ impl Books {
         SaleStatus { recorded: counted.is_some(), voided, completed: counted.is_some() && paid, payments }
     }
 
+    /// What refunds took back of a sale so far, by the amounts of their lines.
+    #[must_use]
+    pub fn refunded_minor(&self, sale: RecordId) -> i128 {
+        self.shifts.taken_back(sale).map(|(_, tally)| tally.of(Figure::RefundsMinor)).sum()
+    }
+
+    /// A sale's void and refunds, in no order that means anything.
+    #[must_use]
+    pub fn amendments_of(&self, sale: RecordId) -> Vec<RecordId> {
+        self.shifts.amendments_of(sale).collect()
+    }
+
     /// The shift that is open on a device and not frozen.
     #[must_use]
     pub fn current_shift(&self, device: DeviceId) -> Option<RecordId> {

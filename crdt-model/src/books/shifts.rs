@@ -241,12 +241,15 @@ impl Shifts {
 
     /// What voids and refunds took back of a sale.
     pub(super) fn taken_back(&self, sale: RecordId) -> impl Iterator<Item = (Currency, Tally)> + '_ {
-        let of_sale = self.amended.range((sale, RecordId(uuid::Uuid::nil()))..);
-        let of_sale = of_sale.take_while(move |(of, _)| *of == sale);
-        of_sale.filter_map(|(_, id)| {
-            let amendment = self.amendments.get(id)?;
+        self.amendments_of(sale).filter_map(|id| {
+            let amendment = self.amendments.get(&id)?;
             Some((amendment.currency, minicbor::decode(&amendment.tally).ok()?))
         })
+    }
+
+    pub(super) fn amendments_of(&self, sale: RecordId) -> impl Iterator<Item = RecordId> + '_ {
+        let of_sale = self.amended.range((sale, RecordId(uuid::Uuid::nil()))..);
+        of_sale.take_while(move |(of, _)| *of == sale).map(|(_, id)| *id)
     }
 
     /// The till's shifts, the latest first.

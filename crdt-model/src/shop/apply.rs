@@ -161,6 +161,7 @@ impl Shop {
                 && certificate.verify(&self.identity.genesis).is_ok()
             {
                 self.members.insert(certificate.device, certificate.clone());
+                self.holdings_to_compare = true;
             }
         }
         self.fetch_for(recounts, out);

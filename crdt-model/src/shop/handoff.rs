@@ -96,19 +96,27 @@ impl Shop {
     /// Checks what an operation does to shifts and what belongs to them.
     pub(super) fn check_handoffs(&self, operation: &Operation) -> Result<(), HandoffError> {
         self.check_frozen(operation)?;
-        for fact in &operation.facts {
-            match fact {
-                Fact::ShiftOpened(_) => self.check_opening()?,
-                Fact::ShiftClosed(closed) => self.check_holds(closed.shift)?,
-                Fact::HandoffOffered(offered) => self.check_offer(offered)?,
-                Fact::HandoffAccepted(accepted) => self.check_acceptance(accepted.handoff, accepted.counted)?,
-                Fact::HandoffTransferred(transferred) => self.check_transfer(transferred)?,
-                Fact::HandoffWithdrawn(withdrawn) => self.check_withdrawal(withdrawn)?,
-                Fact::HandoffDecided(decided) => self.check_decision(decided)?,
-                _ => {}
-            }
+        operation.facts.iter().try_for_each(|fact| self.check_word(fact))
+    }
+
+    fn check_word(&self, fact: &Fact) -> Result<(), HandoffError> {
+        if let Fact::ShiftOpened(_) = fact {
+            self.check_opening()
+        } else if let Fact::ShiftClosed(closed) = fact {
+            self.check_holds(closed.shift)
+        } else if let Fact::HandoffOffered(offered) = fact {
+            self.check_offer(offered)
+        } else if let Fact::HandoffAccepted(accepted) = fact {
+            self.check_acceptance(accepted.handoff, accepted.counted)
+        } else if let Fact::HandoffTransferred(transferred) = fact {
+            self.check_transfer(transferred)
+        } else if let Fact::HandoffWithdrawn(withdrawn) = fact {
+            self.check_withdrawal(withdrawn)
+        } else if let Fact::HandoffDecided(decided) = fact {
+            self.check_decision(decided)
+        } else {
+            Ok(())
         }
-        Ok(())
     }
 
     /// A frozen till touches neither the drawer nor the tickets that are offered along, unless

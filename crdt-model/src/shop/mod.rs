@@ -12,12 +12,14 @@ mod act;
 mod apply;
 mod fork;
 mod handoff;
+mod holdings;
 mod lazy;
 mod receive;
 mod send;
 mod settings;
 mod snapshot;
 mod state;
+mod wipe;
 
 use ed25519_dalek::SigningKey;
 
@@ -26,6 +28,7 @@ pub use fork::Split;
 pub use handoff::HandoffError;
 pub use settings::{PAYING_RELAY, PAYING_SHORTCODE, REQUIRE_KNOWN_SKU, Settings};
 pub use state::{Known, OpenError, PageSpan, Peer, Quarantined, Shop, Status, Stored};
+pub use wipe::{HeldJournal, Holder, SignedVerdict, Verdict, VerdictError};
 
 use crate::document::DocumentId;
 use crate::entry::{Entry, Place};
@@ -93,6 +96,8 @@ pub enum Input {
     },
     /// The answer to [`Output::Fetch`].
     Fetched(Vec<(Place, Entry)>),
+    /// Somebody wants to know who holds what: asks the peers for their signed words.
+    AskHoldings,
     /// A time that [`Output::WakeAt`] asked for has come, or simply time went by.
     Tick,
 }
@@ -223,6 +228,7 @@ impl Shop {
             Input::RangeSent { link, journal, through } => self.range_sent(link, journal, through, &mut out),
             Input::Loaded { journal, from, entries } => self.loaded(journal, from, entries, now, &mut out),
             Input::Fetched(entries) => self.fetched(entries, &mut out),
+            Input::AskHoldings => self.ask_holdings(&mut out),
             Input::Tick => self.tick(now, &mut out),
         }
         out

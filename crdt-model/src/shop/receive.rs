@@ -80,6 +80,13 @@ impl Shop {
             Message::Checkpoints(checkpoints) => self.take_checkpoints(link, &checkpoints, out),
             Message::SendBranch(point) => self.send_branch(link, point, out),
             Message::Branch(point, run) => self.take_branch(link, point, *run, out),
+            Message::Holding(holding) => {
+                if let Some(reason) = self.take_holding(link, *holding, out) {
+                    self.part(link, ByeCode::Protocol, &reason, out);
+                }
+            }
+            Message::HoldingsKnown(known) => self.take_holdings_known(link, &known, out),
+            Message::SignPlease => self.take_sign_please(link, now, out),
             Message::Hello(_) | Message::Bye(_) => {}
         }
     }
@@ -113,6 +120,10 @@ impl Shop {
         out.push(Output::Greeted(link));
         out.push(Output::Changed(Change::Peer { device, up: true }));
         self.send_frontier(link, false, out);
+        if !self.holdings.is_empty() {
+            self.compare_holdings(link, false, out);
+        }
+        self.owe_if_unsigned(now, out);
     }
 
     /// Tells a peer what we hold, so that it sends what we lack.
@@ -323,6 +334,7 @@ impl Shop {
             }
         }
         self.members.entry(info.device()).or_insert_with(|| info.certificate.clone());
+        self.holdings_to_compare = true;
         self.journals.insert(run.journal, Journal::new(info.clone()));
         out.push(Output::Begun(info.clone()));
         None

@@ -27,6 +27,10 @@ impl Shop {
         self.acknowledge(&advanced, out);
         self.push_own(&own, out);
         let from_peers = advanced.values().any(Option::is_some);
+        if from_peers {
+            self.owe_holding(now, out);
+        }
+        self.compare_if_met(out);
         let links: Vec<LinkId> = self.sessions.keys().copied().collect();
         for link in links {
             if from_peers {
@@ -206,6 +210,7 @@ impl Shop {
             }
             self.pump(link, out);
         }
+        self.sign_if_due(now, out);
         self.address_intents(now, out);
     }
 

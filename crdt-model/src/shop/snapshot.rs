@@ -13,6 +13,7 @@ use crate::entry::Place;
 use crate::ids::{DeviceId, EntryHash, JournalId};
 use crate::journal::Journal;
 use crate::record::Certificate;
+use crate::sync::holding::Holding;
 use crate::time::Clock;
 
 /// Raised whenever the books or this layout change; an older snapshot is rebuilt.
@@ -38,6 +39,8 @@ struct Snapshot {
     members: Vec<Certificate>,
     #[n(8)]
     known: BTreeMap<DeviceId, Known>,
+    #[n(9)]
+    holdings: Vec<Holding>,
 }
 
 #[derive(Encode, Decode)]
@@ -88,6 +91,7 @@ impl Shop {
             quarantine: self.quarantine.iter().map(|(place, reason)| (*place, reason.clone())).collect(),
             members: self.members.values().cloned().collect(),
             known: self.known.clone(),
+            holdings: self.holdings.values().cloned().collect(),
         })
         .unwrap_or_default()
     }
@@ -116,6 +120,7 @@ impl Shop {
         self.quarantine = snapshot.quarantine.into_iter().collect();
         self.members.extend(snapshot.members.into_iter().map(|member| (member.device, member)));
         self.known = snapshot.known;
+        self.holdings = snapshot.holdings.into_iter().map(|holding| (holding.device, holding)).collect();
         Ok(())
     }
 }

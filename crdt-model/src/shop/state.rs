@@ -13,6 +13,7 @@ use crate::frontier::{Frontier, FrontierRow};
 use crate::ids::{BusinessId, DeviceId, EntryHash, JournalId, domain_hash};
 use crate::journal::{Journal, JournalGenesis, JournalInfo, Tail};
 use crate::record::{Certificate, Role};
+use crate::sync::holding::Holding;
 use crate::sync::session::{LinkId, LinkKind, Session};
 use crate::time::{Clock, Day, Timestamp};
 
@@ -36,6 +37,8 @@ pub struct Shop {
     pub(super) members: BTreeMap<DeviceId, Certificate>,
     /// How far each device durably holds each journal, by its own word.
     pub(super) known: BTreeMap<DeviceId, Known>,
+    /// The newest signed word of each device for what it holds, ours included.
+    pub(super) holdings: BTreeMap<DeviceId, Holding>,
 
     // What a restart forgets.
     pub(super) sessions: BTreeMap<LinkId, Session>,
@@ -63,6 +66,11 @@ pub struct Shop {
     /// Fork enquiries under way: our entries are being loaded for comparison.
     pub(super) comparing: BTreeMap<JournalId, super::fork::Comparison>,
     pub(super) epochs_begun: u64,
+    /// When our next signed word is due, and the least number it may have.
+    pub(super) holding_due: Option<Timestamp>,
+    pub(super) holding_floor: u64,
+    /// A member was met whose word may have been passed over.
+    pub(super) holdings_to_compare: bool,
 }
 
 /// What a device said it holds, and when it was last heard.
@@ -212,6 +220,7 @@ impl Shop {
             field_conflicts: BTreeSet::new(),
             members,
             known: BTreeMap::new(),
+            holdings: BTreeMap::new(),
             sessions: BTreeMap::new(),
             staged: Vec::new(),
             staged_from_peers: false,
@@ -227,6 +236,9 @@ impl Shop {
             bringing: BTreeMap::new(),
             comparing: BTreeMap::new(),
             epochs_begun: 0,
+            holding_due: None,
+            holding_floor: 0,
+            holdings_to_compare: false,
         }
     }
 
@@ -401,15 +413,20 @@ impl Shop {
             .collect()
     }
 
-    /// How many of our own entries a device lacks, by its own word.
+    /// How many of our own entries a device lacks, by its own word, said to us or signed.
     fn lacks(&self, device: DeviceId) -> u64 {
-        let known = self.known.get(&device);
         self.own_journals()
             .map(|journal| {
-                let held = known.and_then(|known| known.holds.get(&journal.id()).copied()).unwrap_or(0);
+                let held = self.holds(device, journal.id());
                 journal.high.saturating_sub(held.max(journal.info.before_first().0))
             })
             .sum()
+    }
+
+    /// How far a device holds a journal: by what it said on a link to us, or by its signature.
+    fn holds(&self, device: DeviceId, journal: JournalId) -> u64 {
+        let said = self.known.get(&device).and_then(|known| known.holds.get(&journal).copied());
+        said.unwrap_or(0).max(self.signed_for(device, journal))
     }
 
     pub(super) fn own_journals(&self) -> impl Iterator<Item = &Journal> {
@@ -430,8 +447,14 @@ impl Shop {
             failed: self.quarantine.len() as u64,
             conflicts: self.conflict_count(),
             total,
-            last_sync: best.and_then(|(_, relay)| self.known.get(&relay)).map(|known| known.heard),
+            last_sync: best.and_then(|(_, relay)| self.last_word(relay)),
         }
+    }
+
+    /// When a device was last heard, by itself or by its signed word.
+    fn last_word(&self, device: DeviceId) -> Option<Timestamp> {
+        let heard = self.known.get(&device).map(|known| known.heard).filter(|heard| heard.0 > 0);
+        heard.max(self.holdings.get(&device).map(Holding::at))
     }
 
     fn lacks_at_relay(&self, relay: DeviceId) -> u64 {
@@ -448,7 +471,7 @@ impl Shop {
                 if member.device == self.device() {
                     return self.journals.get(&journal).map(|journal| journal.high);
                 }
-                self.known.get(&member.device)?.holds.get(&journal).copied()
+                Some(self.holds(member.device, journal))
             })
             .max()
             .unwrap_or(0)

@@ -4,6 +4,7 @@ use minicbor::{Decode, Encode};
 
 use super::codec::{CodecError, Run, decode_block, encode_block};
 use super::compact::{COMPACT_BYTES_MAX, Compact, JournalRef};
+use super::holding::{HOLDINGS_MAX, Holding, HoldingsKnown};
 use crate::frontier::{FRONTIER_ROWS_MAX, Frontier};
 use crate::ids::{BusinessId, EntryHash, JournalId, ShortHash};
 use crate::record::Certificate;
@@ -38,6 +39,12 @@ pub enum Message {
     Branch(BranchPoint, Box<Run>),
     /// I end the session, and why.
     Bye(Bye),
+    /// Some device's signed word for what it holds.
+    Holding(Box<Holding>),
+    /// Which of those words I have.
+    HoldingsKnown(HoldingsKnown),
+    /// Please sign for what you hold, now.
+    SignPlease,
 }
 
 /// The first message each way.
@@ -151,6 +158,9 @@ const LIVE: u8 = 9;
 const CARRIED: u8 = 10;
 /// How far one of the receiver's own journals is held.
 const HAVE_YOURS: u8 = 11;
+const HOLDING: u8 = 12;
+const HOLDINGS_KNOWN: u8 = 13;
+const SIGN_PLEASE: u8 = 14;
 
 impl Message {
     /// The frame's bytes.
@@ -172,6 +182,9 @@ impl Message {
                 (BRANCH, [cbor(point), block].concat())
             }
             Self::Bye(bye) => (BYE, cbor(bye)),
+            Self::Holding(holding) => (HOLDING, cbor(holding)),
+            Self::HoldingsKnown(known) => (HOLDINGS_KNOWN, cbor(known)),
+            Self::SignPlease => (SIGN_PLEASE, Vec::new()),
         };
         let mut frame = Vec::with_capacity(body.len() + 1);
         frame.push(tag);
@@ -233,6 +246,13 @@ impl Message {
                 }
             }
             BYE => Self::Bye(minicbor::decode(body)?),
+            HOLDING => Self::Holding(Box::new(minicbor::decode(body)?)),
+            HOLDINGS_KNOWN => {
+                let known: HoldingsKnown = minicbor::decode(body)?;
+                bounded(known.numbers.as_ref().map_or(0, Vec::len), HOLDINGS_MAX)?;
+                Self::HoldingsKnown(known)
+            }
+            SIGN_PLEASE => Self::SignPlease,
             other => return Err(MessageError::Malformed(format!("unknown kind {other}"))),
         };
         Ok(message)

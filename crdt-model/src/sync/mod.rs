@@ -4,6 +4,7 @@ pub mod arrival;
 pub mod codec;
 pub mod compact;
 mod dictionary;
+pub mod holding;
 pub mod message;
 mod outline;
 mod predictor;

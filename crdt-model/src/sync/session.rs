@@ -55,6 +55,8 @@ pub struct Session {
     pub forward_at: Option<Timestamp>,
     /// Forks that were asked about on this link, each once.
     pub forks_asked: BTreeSet<JournalId>,
+    /// When it last asked for our signed word.
+    pub asked: Option<Timestamp>,
 }
 
 impl Session {
@@ -76,6 +78,7 @@ impl Session {
             received: 0,
             forward_at: None,
             forks_asked: BTreeSet::new(),
+            asked: None,
         }
     }
 

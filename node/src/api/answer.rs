@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use crdt_model::entry::Place;
 use crdt_model::ids::RecordId;
 use crdt_model::record::{Role, Source};
-use crdt_model::shop::Acted;
+use crdt_model::shop::{Acted, Shop};
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
@@ -106,8 +106,14 @@ pub(super) async fn record(
     mut planned: Planned,
     answer: Answer,
 ) -> Result<Response, Problem> {
-    let Planned { operation, .. } = &mut planned;
-    let acted = state.shop.record(std::mem::take(operation)).await?;
+    let operation = std::mem::take(&mut planned.operation);
+    let acted = match planned.limit.take() {
+        None => state.shop.record(operation).await?,
+        Some(limit) => {
+            let plan = move |shop: &Shop| limit.check(shop).map(|()| (operation, ())).map_err(Problem::from);
+            state.shop.record_planned(plan).await?.0
+        }
+    };
     self::answer(state, caller, source, acted, planned, answer).await
 }
 

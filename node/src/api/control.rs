@@ -2,7 +2,8 @@
 
 use std::fmt::Debug;
 
-use crdt_model::record::Role;
+use crdt_model::ids::{DeviceId, RecordId};
+use crdt_model::record::{HandoffDecided, Role};
 use futures::future::BoxFuture;
 
 /// What only the running node can do for its API.
@@ -16,6 +17,20 @@ pub trait NodeControl: Debug + Send + Sync {
     /// Makes an invitation for one device: the text that it redeems.
     fn invite(&self, role: Role) -> BoxFuture<'_, Result<String, ControlError>>;
 
+    /// Whether the owner's key is on this device.
+    fn has_owner_key(&self) -> bool;
+
+    /// Decides a handoff with the owner's key.
+    ///
+    /// # Errors
+    /// [`ControlError::NotAnOwner`].
+    fn decide_handoff(
+        &self,
+        handoff: RecordId,
+        to: DeviceId,
+        note: Option<String>,
+    ) -> Result<HandoffDecided, ControlError>;
+
     /// Looks for peers and syncs with them now, rather than when it is due.
     fn sync_now(&self) -> BoxFuture<'_, Result<(), ControlError>>;
 
@@ -27,7 +42,7 @@ pub trait NodeControl: Debug + Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ControlError {
-    /// This device can't invite: only the one with the owner's key can.
+    /// Only the device with the owner's key can do this.
     #[error("{0}")]
     NotAnOwner(String),
     /// It can't be done at the moment.

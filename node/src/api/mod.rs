@@ -15,6 +15,7 @@ mod events;
 mod expenses;
 mod fact_json;
 mod guard;
+mod handoffs;
 mod health;
 mod imports;
 mod list;
@@ -36,6 +37,7 @@ mod stored;
 mod tests;
 mod tickets;
 mod values;
+mod wipe;
 
 use axum::extract::DefaultBodyLimit;
 use axum::{Json, Router, middleware};
@@ -105,12 +107,18 @@ fn paths() -> OpenApiRouter<ApiState> {
         .routes(routes!(shifts::open, shifts::list))
         .routes(routes!(shifts::one))
         .routes(routes!(shifts::close))
+        .routes(routes!(handoffs::offer, handoffs::list))
+        .routes(routes!(handoffs::one))
+        .routes(routes!(handoffs::accept))
+        .routes(routes!(handoffs::withdraw))
+        .routes(routes!(handoffs::decide))
         .routes(routes!(reports::z))
         .routes(routes!(books::books))
         .routes(routes!(documents::list))
         .routes(routes!(documents::one))
         .routes(routes!(conflicts::list))
         .routes(routes!(conflicts::resolve))
+        .routes(routes!(wipe::verdict))
         .routes(routes!(peers::list))
         .routes(routes!(peers::invite))
         .routes(routes!(business::business))

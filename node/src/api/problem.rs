@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use crdt_model::document::EditError;
 use crdt_model::ids::IdError;
 use crdt_model::record::FactError;
-use crdt_model::shop::ActError;
+use crdt_model::shop::{ActError, HandoffError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -65,8 +65,18 @@ codes! {
     TicketClosed "ticket_closed" 409 "The ticket was closed before";
     ShiftOpen "shift_open" 409 "The till has an open shift";
     ShiftClosed "shift_closed" 409 "The shift was closed before";
+    ShiftFrozen "shift_frozen" 409 "The till's shift is offered to another till";
+    ShiftElsewhere "shift_elsewhere" 409 "Another till has the shift";
+    TicketOffered "ticket_offered" 409 "The ticket is offered to another till";
+    HandoffPast "handoff_past" 409 "The handoff is past that";
+    HandoffNotYours "handoff_not_yours" 409 "The handoff is between other devices";
+    HandoffNotSafe "handoff_not_safe" 409 "The other till may have accepted the shift";
+    HandoffIncomplete "handoff_incomplete" 409 "Not everything that comes along has arrived";
+    HandoffWaiting "handoff_waiting" 409 "An accepted shift is on its way to the till";
+    CountDiffers "count_differs" 409 "Giver and receiver counted different amounts";
+    RefundTooLarge "refund_too_large" 409 "That much of the sale was taken back already";
     PaymentNotOpen "payment_not_open" 409 "The payment is settled";
-    NotAnOwner "not_an_owner" 409 "This device can't invite";
+    NotAnOwner "not_an_owner" 409 "This device has no owner's key";
     BodyTooLarge "body_too_large" 413 "The body is larger than 256 KiB";
     TooLarge "too_large" 413 "The operation does not fit in one entry";
     UnsupportedMediaType "unsupported_media_type" 415 "The body is not declared as JSON";
@@ -187,6 +197,7 @@ impl From<PlanError> for Problem {
             PlanError::UnknownSku { field, .. } => Self::at(Code::UnknownSku, field, detail),
             PlanError::NotFound { what, id } => Self::not_found(what, &id),
             PlanError::State { state, .. } => Self::new(state_code(state), detail),
+            PlanError::Handoff(error) => error.into(),
             PlanError::IdReused => Self::at(Code::OperationIdReused, "operation_id", detail),
             PlanError::Stopped(stopped) => stopped.into(),
             PlanError::Read(error) => error.into(),
@@ -202,6 +213,30 @@ const fn state_code(state: State) -> Code {
         State::ShiftOpen => Code::ShiftOpen,
         State::ShiftClosed => Code::ShiftClosed,
         State::PaymentNotOpen => Code::PaymentNotOpen,
+        State::RefundTooLarge => Code::RefundTooLarge,
+    }
+}
+
+impl From<HandoffError> for Problem {
+    fn from(error: HandoffError) -> Self {
+        let detail = error.to_string();
+        let code = match error {
+            HandoffError::ShiftOpen(_) => Code::ShiftOpen,
+            HandoffError::ShiftFrozen { .. } => Code::ShiftFrozen,
+            HandoffError::ShiftElsewhere { .. } => Code::ShiftElsewhere,
+            HandoffError::ShiftClosed(_) => Code::ShiftClosed,
+            HandoffError::NoShift(_) | HandoffError::NoHandoff(_) => Code::NotFound,
+            HandoffError::WrongReceiver(_) => return Self::at(Code::InvalidField, "to", detail),
+            HandoffError::NotYours { .. } => Code::HandoffNotYours,
+            HandoffError::NotSafe(_) => Code::HandoffNotSafe,
+            HandoffError::Incomplete { .. } => Code::HandoffIncomplete,
+            HandoffError::CountDiffers { .. } => return Self::at(Code::CountDiffers, "counted_minor", detail),
+            HandoffError::Waiting(_) => Code::HandoffWaiting,
+            HandoffError::NotTheArbiter(_) => Code::NotAnOwner,
+            HandoffError::TicketOffered { .. } => Code::TicketOffered,
+            HandoffError::Past(_) | _ => Code::HandoffPast,
+        };
+        Self::new(code, detail)
     }
 }
 
@@ -219,6 +254,9 @@ impl From<ActError> for Problem {
         let detail = error.to_string();
         if let ActError::Fact(error) = error {
             return error.into();
+        }
+        if let ActError::Handoff(error) = error {
+            return (*error).into();
         }
         if let ActError::Edit(EditError::Field { field, .. }) = error {
             return Self::at(Code::InvalidField, field, detail);

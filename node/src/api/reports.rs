@@ -52,8 +52,15 @@ pub(super) struct ReportView {
 pub(super) struct ShiftView {
     id: String,
     device: String,
-    /// open or closed.
+    /// open, frozen (offered to another till) or closed.
     status: &'static str,
+    /// The till that has it, or closed it; another than `device` once it was handed over.
+    held_by: String,
+    /// The handoff by which it is frozen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frozen_by: Option<String>,
+    /// The handoffs by which it came there, the first one first.
+    handoffs: Vec<String>,
     opened_at: String,
     float_minor: i64,
     currency: String,
@@ -155,7 +162,14 @@ pub(super) fn shift_view(report: &ZReport) -> ShiftView {
     ShiftView {
         id: report.shift.to_string(),
         device: report.device.to_string(),
-        status: if report.closing.is_some() { "closed" } else { "open" },
+        status: match (report.closing, report.frozen_by) {
+            (Some(_), _) => "closed",
+            (None, Some(_)) => "frozen",
+            (None, None) => "open",
+        },
+        held_by: report.holder.to_string(),
+        frozen_by: report.frozen_by.map(|handoff| handoff.to_string()),
+        handoffs: report.handoffs.iter().map(ToString::to_string).collect(),
         opened_at: recorded_at(report.opened),
         float_minor: report.opening_float.minor,
         currency: report.opening_float.currency.to_string(),

@@ -7,6 +7,7 @@ mod demo;
 mod expense;
 mod export;
 mod failure;
+mod handoff;
 mod import;
 mod init;
 mod invite;
@@ -18,6 +19,7 @@ mod output;
 mod peers;
 mod relay;
 mod run;
+mod safe_to_wipe;
 mod sale;
 mod session;
 mod status;
@@ -98,8 +100,12 @@ enum Command {
     Import(import::Args),
     /// Write the books out
     Export(export::Args),
+    /// Hand a shift to another till, or take one
+    Handoff(handoff::Args),
     /// List the other devices
     Peers(peers::Args),
+    /// Say what would be lost with this device
+    SafeToWipe(safe_to_wipe::Args),
     /// List what has to be decided by a person
     Conflicts(conflicts::Args),
     /// Sell a day with several tills, a relay and payments, and check the books
@@ -154,7 +160,9 @@ async fn carry_out(cli: Cli) -> anyhow::Result<()> {
         Command::Expense(args) => expense::run(args, &context).await,
         Command::Import(args) => import::run(args, &context).await,
         Command::Export(args) => export::run(args, &context).await,
+        Command::Handoff(args) => handoff::run(args, &context).await,
         Command::Peers(args) => peers::run(args, &context).await,
+        Command::SafeToWipe(args) => safe_to_wipe::run(args, &context).await,
         Command::Conflicts(args) => conflicts::run(args, &context).await,
         Command::Demo(args) => demo::run(args, &context).await,
         Command::Bench(args) => bench::run(args, &context).await,
@@ -223,6 +231,11 @@ mod tests {
             "export --format jsonl --out - --documents saves",
             "invite --role relay --qr",
             "status --json",
+            "handoff offer --to till-2 --counted 1250.00 --ticket 6f1c9a52-0f6e-8c1d-9b3e-0a1b2c3d4e5f",
+            "handoff accept --counted 1250 --json",
+            "handoff decide 6f1c9a52-0f6e-8c1d-9b3e-0a1b2c3d4e5f --to receiver",
+            "handoff list --open",
+            "safe-to-wipe --wait 0 --json",
             "completions bash",
         ] {
             let words = std::iter::once("tillmesh").chain(line.split(' '));

@@ -3,6 +3,7 @@
 
 mod adjustment;
 mod customer;
+mod handoff;
 mod money_moved;
 mod payment;
 mod product;
@@ -15,10 +16,11 @@ mod undo;
 use crdt_model::entry::Place;
 use crdt_model::ids::RecordId;
 use crdt_model::record::{Fact, FactError, Source};
-use crdt_model::shop::Operation;
+use crdt_model::shop::{HandoffError, Operation};
 
 pub use adjustment::{Adjusted, NewAdjustment, adjustment};
 pub use customer::{CustomerFields, create_customer, delete_customer, edit_customer};
+pub use handoff::{NewHandoff, accept_handoff, decide_handoff, offer_handoff, withdraw_handoff};
 pub use money_moved::{NewExpense, NewFinancialRecord, expense, financial_record};
 pub use payment::{NewPayment, confirm_payment, payment};
 pub use product::{
@@ -30,7 +32,7 @@ pub use shift::{NewShift, close_shift, open_shift};
 pub use ticket::{
     LINE_PREFIX, NewTicket, TicketEdit, TicketLine, close_ticket, create_ticket, edit_ticket, ticket_lines,
 };
-pub use undo::{NewRefund, refund, void};
+pub use undo::{NewRefund, RefundLimit, refund, void};
 
 use crate::shop_handle::{ReadError, ShopHandle, Stopped};
 
@@ -45,6 +47,8 @@ pub struct Planned {
     pub repeated: bool,
     /// What people should know, although nothing is refused.
     pub warnings: Vec<Warning>,
+    /// For a refund: what the refunds of its sale may add up to.
+    pub limit: Option<RefundLimit>,
 }
 
 /// What people should know, although nothing is refused.
@@ -114,6 +118,9 @@ pub enum PlanError {
         /// Why, and what can be done.
         reason: String,
     },
+    /// A shift is changing hands, or is elsewhere.
+    #[error(transparent)]
+    Handoff(#[from] HandoffError),
     /// The client's id was used for something else.
     #[error("operation_id was used before for another body: use a new one, or send the same body")]
     IdReused,
@@ -140,6 +147,8 @@ pub enum State {
     ShiftClosed,
     /// The payment is settled.
     PaymentNotOpen,
+    /// So much of the sale was refunded already.
+    RefundTooLarge,
 }
 
 impl Planned {

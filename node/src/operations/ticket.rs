@@ -15,7 +15,7 @@ use crate::shop_handle::ShopHandle;
 
 /// What the names of fields that hold a line begin with.
 pub const LINE_PREFIX: &str = "line:";
-const STATUS: &str = "status";
+pub(super) const STATUS: &str = "status";
 
 /// A ticket to open.
 #[derive(Debug, Clone, Default)]

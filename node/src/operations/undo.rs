@@ -6,7 +6,9 @@ use crdt_model::books::IntentState;
 use crdt_model::ids::RecordId;
 use crdt_model::record::{Fact, Line, Refund, Sale, Source, Tender, TenderKind, Void};
 
-use super::{NewTender, PlanError, Planned, State, Warning, counted_fact};
+use super::{NewTender, PlanError, Planned, State, Warning, counted_fact, named_record};
+use crdt_model::shop::Shop;
+
 use crate::shop_handle::ShopHandle;
 
 /// Goods that come back.
@@ -53,10 +55,14 @@ pub async fn refund(shop: &ShopHandle, sale: RecordId, new: NewRefund) -> Result
     if voided {
         return Err(already_voided(sale));
     }
+    let again = match &new.source {
+        Some(source) => Some(named_record(shop, source).await?),
+        None => None,
+    };
     let lines = match new.lines {
         None => sold.lines.clone(),
         Some(lines) => {
-            check_sold(&sold, &lines)?;
+            check_sold(&sold, &refunded_before(shop, sale, again).await?, &lines)?;
             lines
         }
     };
@@ -76,7 +82,50 @@ pub async fn refund(shop: &ShopHandle, sale: RecordId, new: NewRefund) -> Result
         None if sold.tenders.is_empty() || total_minor == 0 => Vec::new(),
         None => vec![Tender { kind: TenderKind::Cash, amount_minor: total_minor }],
     };
-    Planned::fact(Fact::Refund(refund))
+    let limit = RefundLimit { sale, sold_minor: sold.total_minor()?, refund_minor: total_minor, again };
+    Ok(Planned { limit: Some(limit), ..Planned::fact(Fact::Refund(refund))? })
+}
+
+/// What a sale's refunds may add up to; checked where the refund is recorded, so that two at
+/// once don't pass together.
+#[derive(Debug, Clone, Copy)]
+pub struct RefundLimit {
+    sale: RecordId,
+    sold_minor: i64,
+    refund_minor: i64,
+    /// The refund, if its client named it: the same one again is no further refund.
+    again: Option<RecordId>,
+}
+
+impl RefundLimit {
+    /// Checks it against the refunds so far.
+    ///
+    /// # Errors
+    /// [`State::RefundTooLarge`].
+    pub fn check(&self, shop: &Shop) -> Result<(), PlanError> {
+        let known = self.again.is_some_and(|record| shop.books().record(record).is_some());
+        let before = shop.books().refunded_minor(self.sale);
+        let left = i128::from(self.sold_minor) - before;
+        if known || i128::from(self.refund_minor) <= left {
+            return Ok(());
+        }
+        let reason = format!("of sale {} only {left} minor units are left to be refunded: refund less", self.sale);
+        Err(PlanError::State { state: State::RefundTooLarge, reason })
+    }
+}
+
+/// The lines of a sale's refunds so far, but for the one that is asked again.
+async fn refunded_before(shop: &ShopHandle, sale: RecordId, again: Option<RecordId>) -> Result<Vec<Line>, PlanError> {
+    let mut lines = Vec::new();
+    for refund in shop.ask(move |shop| shop.books().amendments_of(sale)).await? {
+        if Some(refund) == again {
+            continue;
+        }
+        if let Some(Fact::Refund(before)) = counted_fact(shop, refund).await? {
+            lines.extend(before.lines);
+        }
+    }
+    Ok(lines)
 }
 
 async fn stored_sale(shop: &ShopHandle, sale: RecordId) -> Result<Sale, PlanError> {
@@ -92,10 +141,13 @@ fn already_voided(sale: RecordId) -> PlanError {
 }
 
 /// No more of a product can come back than was sold.
-fn check_sold(sold: &Sale, lines: &[Line]) -> Result<(), PlanError> {
+fn check_sold(sold: &Sale, before: &[Line], lines: &[Line]) -> Result<(), PlanError> {
     let mut left: BTreeMap<&str, i128> = BTreeMap::new();
     for line in &sold.lines {
         *left.entry(&line.sku).or_default() += i128::from(line.quantity_milli);
+    }
+    for line in before {
+        left.entry(&line.sku).and_modify(|left| *left -= i128::from(line.quantity_milli));
     }
     for (index, line) in lines.iter().enumerate() {
         let Some(left) = left.get_mut(line.sku.as_str()) else {
@@ -103,7 +155,7 @@ fn check_sold(sold: &Sale, lines: &[Line]) -> Result<(), PlanError> {
         };
         *left -= i128::from(line.quantity_milli);
         if *left < 0 {
-            let reason = "is more than was sold: correct it";
+            let reason = "is more than was sold and not taken back yet: correct it";
             return Err(PlanError::field(format!("lines[{index}].quantity_milli"), reason));
         }
     }

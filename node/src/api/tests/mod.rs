@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod day;
+mod handoffs;
 mod idempotency;
 mod openapi;
 mod support;

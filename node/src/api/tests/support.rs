@@ -7,9 +7,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use axum::response::Response;
-use crdt_model::ids::{DeviceId, OwnerKey};
+use crdt_model::ids::{DeviceId, OwnerKey, RecordId};
 use crdt_model::money::Currency;
-use crdt_model::record::{Certificate, Genesis, Role};
+use crdt_model::record::{Certificate, Genesis, HandoffDecided, Role};
 use crdt_model::shop::Identity;
 use crdt_model::time::Timestamp;
 use ed25519_dalek::SigningKey;
@@ -49,6 +49,10 @@ pub(super) struct Answered {
     pub(super) bytes: Vec<u8>,
 }
 
+fn owner_key() -> SigningKey {
+    SigningKey::from_bytes(&[9; 32])
+}
+
 static LINKS: AtomicU64 = AtomicU64::new(1);
 
 impl NodeControl for Control {
@@ -62,6 +66,22 @@ impl NodeControl for Control {
             false => Err(ControlError::NotAnOwner("invite on the owner's device".to_owned())),
         };
         async move { answer }.boxed()
+    }
+
+    fn has_owner_key(&self) -> bool {
+        self.owner
+    }
+
+    fn decide_handoff(
+        &self,
+        handoff: RecordId,
+        to: DeviceId,
+        note: Option<String>,
+    ) -> Result<HandoffDecided, ControlError> {
+        match self.owner {
+            true => Ok(HandoffDecided::sign(handoff, to, note, &owner_key())),
+            false => Err(ControlError::NotAnOwner("decide on the owner's device".to_owned())),
+        }
     }
 
     fn sync_now(&self) -> BoxFuture<'_, Result<(), ControlError>> {
@@ -83,14 +103,14 @@ impl Till {
     }
 
     pub(super) fn of(number: u8, role: Role, currency: Currency) -> Self {
-        let owner = SigningKey::from_bytes(&[9; 32]);
-        let owner_key = OwnerKey(owner.verifying_key().to_bytes());
+        let owner = owner_key();
+        let owned_by = OwnerKey(owner.verifying_key().to_bytes());
         let genesis = Genesis {
             name: "Duka".to_owned(),
             currency,
             founded: Timestamp(1_700_000_000_000),
-            owners: vec![owner_key],
-            recovery: owner_key,
+            owners: vec![owned_by],
+            recovery: owned_by,
             utc_offset_minutes: 180,
             nonce: [1; 16],
         };

@@ -84,3 +84,35 @@ async fn a_caller_that_waits_is_told_when_the_relay_has_it() {
     assert_eq!(peers[0]["links"][0]["kind"], "memory");
     assert_eq!(till.found("/api/offline/pending").await["items"], json!([]));
 }
+
+#[tokio::test]
+async fn a_till_behind_another_hears_the_relays_word_and_is_safe_to_wipe() {
+    let (owner, till) = tills();
+    let relay = Till::of(3, Role::Relay, Currency::KES);
+    till.record("/api/sales", &bread()).await;
+    let alone = till.found("/api/safe-to-wipe").await;
+    assert_eq!(alone["reasons"], json!(["only_here", "not_at_relay"]));
+    owner.meet(&till);
+    owner.meet(&relay);
+    till.until(|shop| (shop.peers().len() == 1).then_some(())).await;
+    // The relay has recorded nothing, so the till hears of it by the owner's word that it belongs.
+    let enrolment =
+        crdt_model::record::Fact::Enrolment(relay.shop.ask(|shop| shop.certificate().clone()).await.unwrap());
+    owner.shop.record(crdt_model::shop::Operation { facts: vec![enrolment], ..Default::default() }).await.unwrap();
+    till.until(|shop| (shop.members().count() == 3).then_some(())).await;
+    relay.until(|shop| (shop.books().count_of(crdt_model::record::Kind::Sale) == 1).then_some(())).await;
+
+    let safe = till.found("/api/safe-to-wipe?wait=20000").await;
+    assert_eq!((safe["safe"].clone(), safe["reasons"].clone()), (json!(true), json!([])), "{safe}");
+    let own = safe["journals"].as_array().unwrap().iter().find(|held| held["author"]["name"] == "till 2").unwrap();
+    assert!(own["holders"].as_array().unwrap().iter().any(|holder| holder["relay"] == true), "{own}");
+    let status = till.found("/api/offline/status").await;
+    assert_eq!((status["pending"].clone(), status["synced"].clone()), (json!(0), json!(1)));
+    assert!(status["lastSync"].is_string());
+    let bytes = data_encoding::BASE64.decode(safe["verdict"].as_str().unwrap().as_bytes()).unwrap();
+    let signature = data_encoding::HEXLOWER.decode(safe["signature"].as_str().unwrap().as_bytes()).unwrap();
+    let read = crdt_model::shop::SignedVerdict::read(&bytes, &signature.try_into().unwrap()).unwrap();
+    assert!(read.verdict.safe && read.verdict.device == till.device);
+    let keeper = owner.found("/api/safe-to-wipe?wait=20000").await;
+    assert_eq!(keeper["reasons"], json!(["owner_key"]), "whoever has the owner's key must not be wiped");
+}
