@@ -68,7 +68,7 @@ impl AttemptState {
 }
 
 /// The provider's names for one push.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct ProviderIds {
     /// The provider's id of the request (M-PESA: `MerchantRequestID`).
     #[n(0)]
@@ -79,7 +79,7 @@ pub struct ProviderIds {
 }
 
 /// What proves that money moved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(index_only)]
 pub enum Evidence {
     /// The provider called back, with the attempt's token.
@@ -100,7 +100,7 @@ pub enum Evidence {
 }
 
 /// Why a person must look at an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(index_only)]
 pub enum ReviewReason {
     /// Paid, but not the amount asked for, or with no amount given.
@@ -127,7 +127,7 @@ pub enum ReviewReason {
 }
 
 /// The provider's answer to a push.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Answer {
     /// Taken: the customer is being asked.
     Accepted(ProviderIds),

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// One attempt to be paid, as the relay stores it.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Attempt {
     #[cbor(n(0), with = "uuid_bytes")]
     intent: Uuid,
