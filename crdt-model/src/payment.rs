@@ -6,6 +6,7 @@ mod attempt;
 mod intent;
 mod reference;
 mod result;
+mod shown;
 
 use minicbor::{Decode, Encode};
 
@@ -16,6 +17,7 @@ pub use intent::{
 };
 pub use reference::{AccountReference, CallbackToken, account_reference, callback_token};
 pub use result::{HardFail, ResultClass, classify};
+pub use shown::{ReportCount, Shown, TABLE};
 
 /// Where an attempt stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]

@@ -14,3 +14,5 @@ mod disks;
 mod folders;
 mod links;
 mod node;
+mod payments;
+mod till_and_provider;

@@ -15,6 +15,7 @@ mod logs;
 mod mpesa_simulator;
 mod network;
 mod output;
+mod payments;
 mod peers;
 mod relay;
 mod run;
@@ -98,6 +99,8 @@ enum Command {
     Import(import::Args),
     /// Write the books out
     Export(export::Args),
+    /// Reconcile payments with the provider's statement, or try them by the thousand
+    Payments(payments::Args),
     /// List the other devices
     Peers(peers::Args),
     /// List what has to be decided by a person
@@ -154,6 +157,7 @@ async fn carry_out(cli: Cli) -> anyhow::Result<()> {
         Command::Expense(args) => expense::run(args, &context).await,
         Command::Import(args) => import::run(args, &context).await,
         Command::Export(args) => export::run(args, &context).await,
+        Command::Payments(args) => payments::run(args, &context).await,
         Command::Peers(args) => peers::run(args, &context).await,
         Command::Conflicts(args) => conflicts::run(args, &context).await,
         Command::Demo(args) => demo::run(args, &context).await,
@@ -222,6 +226,8 @@ mod tests {
             "import --format online-retail file.csv.gz --rejects rejects.csv --json",
             "export --format jsonl --out - --documents saves",
             "invite --role relay --qr",
+            "payments simulate --intents 10000 --seed 7 --json",
+            "payments reconcile --statement statement.csv",
             "status --json",
             "completions bash",
         ] {

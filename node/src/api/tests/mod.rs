@@ -4,5 +4,6 @@ mod bad_input;
 mod day;
 mod idempotency;
 mod openapi;
+mod payment_care;
 mod support;
 mod two_tills;
