@@ -15,8 +15,10 @@ use crdt_model::ids::{
 use crdt_model::journal::{Journal, JournalGenesis, JournalInfo, Tail, sign_mark};
 use crdt_model::money::{Currency, Money};
 use crdt_model::page;
+use crdt_model::payment::{ReviewReason, Shown, TABLE};
 use crdt_model::record::{
-    Certificate, Fact, Genesis, Intent, IntentConfirmed, Ledger, Line, Role, Sale, Source, Tender, TenderKind,
+    Certificate, Evidence, Fact, Genesis, Intent, IntentConfirmed, Ledger, Line, PaymentFact, Role, Sale, Source,
+    Suspense, Tender, TenderKind,
 };
 use crdt_model::sync::codec::{Run, decode_block, encode_block};
 use crdt_model::sync::compact::{Compact, JournalRef};
@@ -120,6 +122,20 @@ fn the_limits_are_those_of_the_document() {
     assert_eq!(rows, named.count(), "docs/protocol.md lists a limit that no test knows");
 }
 
+#[test]
+fn the_table_of_what_a_till_shows_is_the_one_that_this_version_has() {
+    let document = include_str!("../docs/payments.md");
+    for shown in Shown::ALL {
+        let row = format!("| `{}` | `{}` | {} |", shown.word(), shown.counts_as().word(), shown.sentence());
+        assert!(document.contains(&row), "docs/payments.md should have {row}");
+    }
+    for (state, shown) in TABLE {
+        let name = format!("{state:?}").to_uppercase().replace("LATEPAID", "LATE_PAID");
+        let row = document.lines().find(|line| line.contains(&format!("`{}` | `", shown.word())));
+        assert!(row.is_some_and(|row| row.contains(&name)), "docs/payments.md should list {name} as {}", shown.word());
+    }
+}
+
 /// Vectors that are read and never written.
 const READ_ONLY: [&str; 2] = ["genesis", "block-compressed"];
 
@@ -133,6 +149,7 @@ fn computed() -> Vec<(&'static str, Vec<u8>)> {
         ("device-id", device().0.to_vec()),
         ("business-id", business.0.as_bytes().to_vec()),
         ("hello", hello().to_frame()),
+        ("suspense", minicbor::to_vec(suspense()).unwrap()),
         ("journal-genesis-hash", journal_genesis().hash().0.to_vec()),
         ("journal-id", journal_genesis().id().0.to_vec()),
         ("record-from-client", record.0.as_bytes().to_vec()),
@@ -288,6 +305,20 @@ fn run_of(entries: Vec<Entry>) -> Run {
     }
     let signature = sign_mark(&device_key(), hash).signature;
     Run { journal, info: None, start: 1, entries, signature }
+}
+
+fn suspense() -> Fact {
+    Fact::Payment(PaymentFact::Suspense(Suspense {
+        provider: "mpesa".to_owned(),
+        number: "SFF6XYZ123".to_owned(),
+        amount: Money::new(6_500, Currency::KES),
+        paid_at: Timestamp(1_700_000_300_000),
+        evidence: Evidence::Pull,
+        reason: Some(ReviewReason::SecondReceipt),
+        intent: Some(RecordId(hash_uuid([10; 32]))),
+        account: "ABCDEFGH2345".to_owned(),
+        test: false,
+    }))
 }
 
 fn small_run() -> Run {

@@ -6,6 +6,7 @@ mod attempt;
 mod intent;
 mod reference;
 mod result;
+mod shown;
 
 use minicbor::{Decode, Encode};
 
@@ -16,6 +17,7 @@ pub use intent::{
 };
 pub use reference::{AccountReference, CallbackToken, account_reference, callback_token};
 pub use result::{HardFail, ResultClass, classify};
+pub use shown::{ReportCount, Shown, TABLE};
 
 /// Where an attempt stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -68,7 +70,7 @@ impl AttemptState {
 }
 
 /// The provider's names for one push.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct ProviderIds {
     /// The provider's id of the request (M-PESA: `MerchantRequestID`).
     #[n(0)]
@@ -79,7 +81,7 @@ pub struct ProviderIds {
 }
 
 /// What proves that money moved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(index_only)]
 pub enum Evidence {
     /// The provider called back, with the attempt's token.
@@ -100,7 +102,7 @@ pub enum Evidence {
 }
 
 /// Why a person must look at an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(index_only)]
 pub enum ReviewReason {
     /// Paid, but not the amount asked for, or with no amount given.
@@ -127,7 +129,7 @@ pub enum ReviewReason {
 }
 
 /// The provider's answer to a push.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Answer {
     /// Taken: the customer is being asked.
     Accepted(ProviderIds),

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod bench;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod folder;
@@ -16,5 +17,6 @@ pub mod payments;
 pub mod relay;
 pub mod shop_handle;
 pub mod shop_loop;
+pub mod simulation;
 pub mod storage;
 mod turn;

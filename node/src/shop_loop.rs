@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use crdt_model::entry::{Entry, Place};
 use crdt_model::ids::JournalId;
@@ -95,12 +95,7 @@ pub(crate) struct ShopLoop {
     wakes: Option<mpsc::UnboundedSender<Timestamp>>,
 }
 
-/// The wall clock, in milliseconds since 1970 UTC.
-#[must_use]
-pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
+pub use crate::clock::now;
 
 impl ShopLoop {
     /// Opens the shop over what is stored, and loads what its snapshot lacks.

@@ -15,3 +15,5 @@ mod folders;
 mod handoffs;
 mod links;
 mod node;
+mod payments;
+mod till_and_provider;

@@ -7,6 +7,7 @@
 mod handoffs;
 mod names;
 mod ordered;
+mod payment_notes;
 mod payments;
 mod placed;
 mod records;
@@ -29,6 +30,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 pub use handoffs::{Handoff, HandoffDecision, HandoffPhase};
+pub use payment_notes::{GivenUp, ProposalState, Reviewed, SuspenseEntry};
 pub use payments::{Declined, IntentState, Payment, PaymentSum, ReceiptClaim};
 pub use placed::{Followup, Key, Placed};
 pub(crate) use records::CopyOf;
@@ -237,6 +239,65 @@ impl Books {
         self.payments.sums().iter().filter(|((other, _), _)| *other == state).map(|(_, sum)| sum.intents).sum()
     }
 
+    /// Money in suspense, settled or not.
+    pub fn suspense(&self) -> impl Iterator<Item = SuspenseEntry> + '_ {
+        self.payments.notes.all_suspense()
+    }
+
+    /// One sum of money in suspense.
+    #[must_use]
+    pub fn suspense_entry(&self, record: RecordId) -> Option<SuspenseEntry> {
+        self.payments.notes.suspense(record)
+    }
+
+    /// What was proposed about an intent, a suspense or a receipt, the earliest first.
+    #[must_use]
+    pub fn proposals_about(&self, subject: RecordId) -> Vec<ProposalState> {
+        self.payments.notes.proposals(subject)
+    }
+
+    /// One proposal.
+    #[must_use]
+    pub fn proposal(&self, proposal: RecordId) -> Option<ProposalState> {
+        self.payments.notes.proposal(proposal)
+    }
+
+    /// Every proposal.
+    pub fn proposals(&self) -> impl Iterator<Item = ProposalState> + '_ {
+        self.payments.notes.all_proposals()
+    }
+
+    /// Intents with a wish to give them up that no ledger has answered.
+    pub fn unanswered_wishes(&self) -> impl Iterator<Item = RecordId> + '_ {
+        self.payments.notes.unanswered()
+    }
+
+    /// Open intents that somebody wants to be asked for again.
+    pub fn retried(&self) -> impl Iterator<Item = RecordId> + '_ {
+        self.payments.notes.retried().filter(|intent| self.payments.state(*intent) == Some(IntentState::Open))
+    }
+
+    /// Receipt numbers that customers showed, with the intents that they are to pay.
+    pub fn claims(&self) -> impl Iterator<Item = (RecordId, String)> + '_ {
+        self.payments.notes.all_codes()
+    }
+
+    /// The intent for which a provider's receipt number was shown.
+    #[must_use]
+    pub fn claimant(&self, provider: &str, code: &str) -> Option<RecordId> {
+        self.payments.notes.claimant(provider, code)
+    }
+
+    /// The intent that a provider's receipt number pays, if it was booked.
+    #[must_use]
+    pub fn receipt_pays(&self, receipt: RecordId) -> Option<RecordId> {
+        self.payments.claimed_for(receipt).into_iter().find(|intent| {
+            let payment = self.payment(*intent);
+            payment
+                .is_some_and(|payment| payment.receipts.iter().any(|claim| claim.record == receipt && claim.accepted))
+        })
+    }
+
     /// What became of a sale.
     #[must_use]
     pub fn sale_status(&self, sale: RecordId) -> SaleStatus {
@@ -249,7 +310,9 @@ impl Books {
                 (tender, intent, self.payments.state(intent))
             })
             .collect();
-        let paid = payments.iter().all(|(_, _, state)| *state == Some(IntentState::Paid));
+        let paid = payments.iter().all(|(_, intent, state)| {
+            *state == Some(IntentState::Paid) || self.payments.is_paid_in_cash(*intent, &self.journals)
+        });
         let voided = self.is_voided(sale);
         SaleStatus { recorded: counted.is_some(), voided, completed: counted.is_some() && paid, payments }
     }
@@ -384,6 +447,11 @@ impl Books {
             Fact::IntentConfirmed(confirmed) => {
                 self.payments.confirmed(placed, confirmed.intent, sign, &self.journals);
             }
+            Fact::Payment(fact) => {
+                if let Some(intent) = self.payments.note(placed, fact, sign, &self.journals) {
+                    self.judge_payment(intent);
+                }
+            }
             Fact::Resolution(resolution) => {
                 let (choice, note) = (resolution.choice.clone(), resolution.note.clone());
                 let decision = Decision { choice, note, device: placed.device, time: placed.time };
@@ -513,6 +581,7 @@ fn is_only_listed(kind: Kind) -> bool {
         | Kind::Decline
         | Kind::IntentAddressed
         | Kind::IntentConfirmed
+        | Kind::Payment
         | Kind::Resolution
         | Kind::HandoffOffered
         | Kind::HandoffAccepted

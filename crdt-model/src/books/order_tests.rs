@@ -12,13 +12,15 @@ use super::test_shop::*;
 use super::{Books, Figure, Followup};
 use crate::ids::RecordId;
 use crate::money::{Currency, Money};
+use crate::payment::ReviewReason;
 use crate::record::{
-    Custom, Decline, Expense, Fact, FinancialRecord, IntentAddressed, IntentConfirmed, Kind, Ledger, Refund,
-    Resolution, TenderKind,
+    Check, CodeClaim, Custom, Decline, Evidence, Expense, Fact, FinancialRecord, GiveUp, GiveUpAnswer, Instead,
+    IntentAddressed, IntentConfirmed, IntentRetry, IntentReview, Kind, Ledger, Outcome, OutcomeState, PaymentFact,
+    Progress, Proposal, ReceiptRevoked, Refund, Resolution, Settlement, Stage, Suspense, TenderKind,
 };
-use crate::time::{Day, Hlc};
+use crate::time::{Day, Hlc, Timestamp};
 
-const KINDS: [Kind; 22] = [
+const KINDS: [Kind; 23] = [
     Kind::Sale,
     Kind::Expense,
     Kind::FinancialRecord,
@@ -41,6 +43,7 @@ const KINDS: [Kind; 22] = [
     Kind::HandoffTransferred,
     Kind::HandoffWithdrawn,
     Kind::HandoffDecided,
+    Kind::Payment,
 ];
 
 /// Raw choices, of which a history is made.
@@ -97,7 +100,7 @@ fn fact(before: &[Recorded], what: u8, a: u8, b: u8, seen: Vec<(crate::ids::Jour
     let asked =
         || earlier(Kind::Intent).map_or_else(|| RecordId(uuid::Uuid::from_u128(u128::from(a % 2))), Recorded::id);
     let plain = |tender| sale(&key, vec![line(sku, quantity, 100), line(sku, 1, 7)], tender);
-    match what % 18 {
+    match what % 20 {
         0 => plain(TenderKind::Cash),
         1 | 2 => plain(TenderKind::Mpesa),
         3 => Fact::Expense(Expense {
@@ -140,6 +143,7 @@ fn fact(before: &[Recorded], what: u8, a: u8, b: u8, seen: Vec<(crate::ids::Jour
         15 => Fact::Decline(Decline { intent: asked(), attempt: 1, code: "1032".into(), reason: String::new() }),
         16 if a.is_multiple_of(2) => Fact::IntentAddressed(IntentAddressed { intent: asked(), ledger }),
         16 => Fact::IntentConfirmed(IntentConfirmed { intent: asked() }),
+        18 | 19 => Fact::Payment(payment_fact(before, asked(), a, b)),
         _ if a.is_multiple_of(4) => Fact::Custom(Custom {
             source: source(&key),
             operation_type: "x".into(),
@@ -155,6 +159,57 @@ fn fact(before: &[Recorded], what: u8, a: u8, b: u8, seen: Vec<(crate::ids::Jour
             let conflict = conflict.unwrap_or(RecordId(uuid::Uuid::from_u128(1)));
             Fact::Resolution(Resolution { conflict, choice: a.to_string(), note: None })
         }
+    }
+}
+
+/// What is said about payments, of every kind.
+fn payment_fact(before: &[Recorded], intent: RecordId, a: u8, b: u8) -> PaymentFact {
+    let number = ["AAA", "BBB", "CCC"][usize::from(a) % 3];
+    let receipt = before.iter().rev().find(|fact| fact.fact.kind() == Kind::Receipt).map_or(intent, Recorded::id);
+    let proposal = before.iter().rev().find(|fact| matches!(fact.fact, Fact::Payment(PaymentFact::Proposal(_))));
+    let proposal = proposal.map_or(intent, Recorded::id);
+    let request = before.iter().rev().find(|fact| matches!(fact.fact, Fact::Payment(PaymentFact::GiveUp(_))));
+    let instead = if b.is_multiple_of(2) { Instead::Void } else { Instead::Cash };
+    match a % 11 {
+        10 => PaymentFact::Progress(Progress {
+            intent,
+            attempt: u32::from(b % 2),
+            stage: if b.is_multiple_of(3) { Stage::Asked } else { Stage::Unknown },
+        }),
+        0 => PaymentFact::Suspense(Suspense {
+            provider: "mpesa".to_owned(),
+            number: number.to_owned(),
+            amount: Money::new(100, Currency::KES),
+            paid_at: Timestamp(7),
+            evidence: Evidence::Pull,
+            reason: None,
+            intent: b.is_multiple_of(2).then_some(intent),
+            account: String::new(),
+            test: true,
+        }),
+        1 => PaymentFact::Revoked(ReceiptRevoked { intent, receipt, reason: String::new() }),
+        2 => PaymentFact::Review(IntentReview { intent, attempt: 1, reason: ReviewReason::OpenTooLong }),
+        3 => PaymentFact::Retry(IntentRetry { intent, after_attempt: u32::from(b % 2) }),
+        4 => PaymentFact::GiveUp(GiveUp { intent, instead }),
+        5 => PaymentFact::GiveUpAnswer(GiveUpAnswer {
+            intent,
+            request: request.map_or(intent, Recorded::id),
+            granted: !b.is_multiple_of(3),
+            instead,
+        }),
+        6 => PaymentFact::CodeClaim(CodeClaim { intent, provider: "mpesa".to_owned(), code: number.to_owned() }),
+        7 => {
+            let settlement = [Settlement::AsBooked, Settlement::NotPaid, Settlement::Assign(intent)];
+            let settlement = settlement[usize::from(b) % 3];
+            PaymentFact::Proposal(Proposal {
+                subject: intent,
+                settlement,
+                note: String::new(),
+                ordinal: u32::from(b % 4),
+            })
+        }
+        8 => PaymentFact::Check(Check { proposal, agreed: !b.is_multiple_of(3), note: String::new() }),
+        _ => PaymentFact::Outcome(Outcome { proposal, state: OutcomeState::Done, detail: String::new() }),
     }
 }
 
@@ -174,6 +229,9 @@ fn answers(books: &Books, facts: &[Recorded]) -> String {
     say("open conflicts", &books.conflicts(true).map(|conflict| conflict.id).collect::<Vec<_>>());
     say("open conflicts", &books.open_conflict_count());
     say("pending", &books.pending());
+    say("suspense", &books.suspense().collect::<Vec<_>>());
+    say("proposals", &books.proposals().collect::<Vec<_>>());
+    say("claimants", &["AAA", "BBB", "CCC"].map(|code| books.claimant("mpesa", code)));
     for fact in facts {
         say("device", &(fact.device, books.device_day(fact.day, fact.device), books.has_open_intents(fact.device)));
         say("shifts", &(books.current_shift(fact.device), books.shifts(fact.device).collect::<Vec<_>>()));

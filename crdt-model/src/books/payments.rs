@@ -8,12 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use minicbor::{Decode, Encode};
 
 use super::names::{Journals, Numbered};
+use super::payment_notes::{GivenUp, Notes, Reviewed};
 use super::placed::{Key, Placed};
 use super::tally::{Sign, sum};
 use crate::entry::Place;
 use crate::ids::{DeviceId, RecordId};
 use crate::money::{Currency, Money};
-use crate::record::{Decline, Evidence, Intent, IntentAddressed, Ledger, Receipt, TENDERS_MAX};
+use crate::payment::Shown;
+use crate::record::{
+    Decline, Evidence, Instead, Intent, IntentAddressed, Ledger, PaymentFact, Receipt, Settlement, Stage, TENDERS_MAX,
+};
 use crate::time::{Hlc, Timestamp};
 
 /// What became of an intent.
@@ -68,6 +72,34 @@ pub struct Payment {
     pub receipts: Vec<ReceiptClaim>,
     /// Its ledger's declines, the earliest first.
     pub declines: Vec<Declined>,
+    /// Why people must, or had to, look at it.
+    pub reviews: Vec<Reviewed>,
+    /// How often another attempt was asked for: after which attempt, and when.
+    pub retries: Vec<(u32, Hlc)>,
+    /// Whether it was to be given up.
+    pub given_up: Option<GivenUp>,
+    /// Receipt numbers that customers showed for it.
+    pub codes: Vec<String>,
+    /// How far its latest attempt has come, as its ledger said.
+    pub progress: Option<(u32, Stage)>,
+}
+
+impl Payment {
+    /// How it stands, as a till shows it.
+    #[must_use]
+    pub fn shown(&self) -> Shown {
+        let declined = self.declines.iter().map(|decline| decline.attempt).max().unwrap_or(0);
+        let stage = self.progress.filter(|(attempt, _)| *attempt > declined).map(|(_, stage)| stage);
+        match (self.state, stage) {
+            (IntentState::Paid, _) => Shown::Paid,
+            (IntentState::Declined, _) => Shown::Failed,
+            (IntentState::Void, _) => Shown::GivenUp,
+            (IntentState::Review, _) => Shown::InReview,
+            (IntentState::Open, None) => Shown::Pending,
+            (IntentState::Open, Some(Stage::Asked)) => Shown::Asked,
+            (IntentState::Open, Some(Stage::Unknown)) => Shown::Unknown,
+        }
+    }
 }
 
 /// A receipt's claim that an intent was paid.
@@ -95,6 +127,8 @@ pub struct ReceiptClaim {
     pub time: Hlc,
     /// Its author is the intent's ledger, and the number pays no other intent.
     pub accepted: bool,
+    /// Its ledger took it back.
+    pub revoked: bool,
 }
 
 /// A ledger's word that an attempt was not paid.
@@ -155,6 +189,8 @@ pub(super) struct Payments {
     paid_twice: BTreeSet<RecordId>,
     #[n(14)]
     voided_and_paid: BTreeSet<RecordId>,
+    #[n(15)]
+    pub(super) notes: Notes,
 }
 
 #[derive(Debug, Clone, Encode, Decode)]
@@ -318,6 +354,28 @@ impl Payments {
         self.refresh(intent, journals);
     }
 
+    /// Counts what else is said about payments, or takes it back. Gives the intent it bears on.
+    pub(super) fn note(
+        &mut self,
+        placed: &Placed<'_>,
+        fact: &PaymentFact,
+        sign: Sign,
+        journals: &Journals,
+    ) -> Option<RecordId> {
+        let subject = self.notes.fold(placed, fact, sign)?;
+        self.refresh(subject, journals);
+        Some(subject)
+    }
+
+    /// Whether its customer pays in cash instead.
+    pub(super) fn is_paid_in_cash(&self, intent: RecordId, journals: &Journals) -> bool {
+        let Some(row) = self.intents.get(&intent) else { return false };
+        let ledger = self.ledger(intent, row, journals).map(|ledger| ledger.relay);
+        let given_up = self.notes.given_up(intent, ledger);
+        row.state == IntentState::Void
+            && given_up.is_some_and(|wish| wish.granted == Some(true) && wish.instead == Instead::Cash)
+    }
+
     /// A sale was voided, for good: gives its intents.
     pub(super) fn sale_voided(&mut self, sale: RecordId, journals: &Journals) -> Vec<RecordId> {
         let mut intents = Vec::new();
@@ -389,8 +447,9 @@ impl Payments {
             let winner = self.winner(receipt, journals);
             let claims = self.claims.range((receipt, intent, 0)..=(receipt, intent, u32::MAX));
             claims.filter_map(move |((_, _, device), claim)| {
-                let accepted = winner == Some((claim.key(journals)?, intent));
-                claim.describe(receipt, *self.devices.value(*device)?, accepted, journals)
+                let revoked = self.notes.is_revoked(intent, receipt, ledger.map(|ledger| ledger.relay));
+                let accepted = winner == Some((claim.key(journals)?, intent)) && !revoked;
+                claim.describe(receipt, *self.devices.value(*device)?, accepted, revoked, journals)
             })
         });
         let mut receipts: Vec<ReceiptClaim> = receipts.collect();
@@ -417,6 +476,11 @@ impl Payments {
                     time: key.time,
                 })
                 .collect(),
+            reviews: self.notes.reviews(intent, ledger.map(|ledger| ledger.relay)),
+            retries: self.notes.retries(intent),
+            given_up: self.notes.given_up(intent, ledger.map(|ledger| ledger.relay)),
+            codes: self.notes.codes(intent),
+            progress: self.notes.progress(intent, ledger.map(|ledger| ledger.relay)),
         })
     }
 
@@ -437,9 +501,15 @@ impl Payments {
         let (receipts, voided) = (accepted.len(), row.voided);
         let exact =
             accepted.iter().any(|claim| (claim.amount_minor, claim.currency) == (row.amount_minor, row.currency));
+        let ledger = self.ledger(id, row, journals).map(|ledger| ledger.relay);
+        let agreed = self.notes.agreed(id).map(|(_, settlement)| settlement);
+        let given_up = self.notes.given_up(id, ledger).is_some_and(|wish| wish.granted == Some(true));
         let state = match (receipts, exact) {
+            _ if self.notes.in_review(id, ledger) => IntentState::Review,
             (_, true) => IntentState::Paid,
+            (1.., false) if agreed == Some(Settlement::AsBooked) => IntentState::Paid,
             (1.., false) => IntentState::Review,
+            (0, false) if agreed == Some(Settlement::NotPaid) || given_up => IntentState::Void,
             (0, false) if voided => IntentState::Void,
             (0, false) if row.branch => IntentState::Review,
             (0, false) if self.is_declined(id, row, journals) => IntentState::Declined,
@@ -462,7 +532,10 @@ impl Payments {
             let (key, winner) = self.winner(receipt, journals)?;
             let claims = self.claims.range((receipt, intent, 0)..=(receipt, intent, u32::MAX));
             let mut claims = claims.filter(|(_, claim)| claim.key(journals) == Some(key));
-            claims.next().map(|(_, claim)| claim).filter(|_| winner == intent)
+            let row = self.intents.get(&intent)?;
+            let ledger = self.ledger(intent, row, journals).map(|ledger| ledger.relay);
+            let counts = winner == intent && !self.notes.is_revoked(intent, receipt, ledger);
+            claims.next().map(|(_, claim)| claim).filter(|_| counts)
         })
     }
 
@@ -490,7 +563,7 @@ impl Payments {
         let ledger = self.ledger(id, row, journals);
         let declined = range(&self.declines, id).filter(|(_, (device, _, _))| by_ledger(ledger, *device));
         let last = declined.map(|((_, key), _)| *key).last();
-        last.is_some() && last > self.last_confirmed(id)
+        last.is_some() && last > self.last_confirmed(id).max(self.notes.last_retry(id))
     }
 
     fn last_confirmed(&self, intent: RecordId) -> Option<Key> {
@@ -567,6 +640,7 @@ impl Claim {
         record: RecordId,
         device: DeviceId,
         accepted: bool,
+        revoked: bool,
         journals: &Journals,
     ) -> Option<ReceiptClaim> {
         Some(ReceiptClaim {
@@ -581,6 +655,7 @@ impl Claim {
             index: self.index,
             time: self.time,
             accepted,
+            revoked,
         })
     }
 }

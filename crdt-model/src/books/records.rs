@@ -114,6 +114,7 @@ impl CopyOf {
             | Fact::Enrolment(_)
             | Fact::IntentAddressed(_)
             | Fact::IntentConfirmed(_)
+            | Fact::Payment(_)
             | Fact::Resolution(_)
             | Fact::HandoffOffered(_)
             | Fact::HandoffAccepted(_)

@@ -210,6 +210,7 @@ impl Shifts {
             | Fact::Enrolment(_)
             | Fact::IntentAddressed(_)
             | Fact::IntentConfirmed(_)
+            | Fact::Payment(_)
             | Fact::Resolution(_)
             | Fact::HandoffOffered(_)
             | Fact::HandoffAccepted(_)

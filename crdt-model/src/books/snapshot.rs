@@ -8,7 +8,7 @@ use crate::record::Kind;
 use crate::time::Day;
 
 /// Raised with every change of the layout; books of another version are folded again.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Why stored books can't be used. Fold the facts again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -123,7 +123,7 @@ impl Books {
 
 type Written = Result<(), minicbor::encode::Error<<Vec<u8> as minicbor::encode::Write>::Error>>;
 
-const KINDS: [Kind; 22] = [
+const KINDS: [Kind; 23] = [
     Kind::Sale,
     Kind::Expense,
     Kind::FinancialRecord,
@@ -146,4 +146,5 @@ const KINDS: [Kind; 22] = [
     Kind::HandoffTransferred,
     Kind::HandoffWithdrawn,
     Kind::HandoffDecided,
+    Kind::Payment,
 ];

@@ -128,6 +128,7 @@ impl Stock {
             | Fact::Enrolment(_)
             | Fact::IntentAddressed(_)
             | Fact::IntentConfirmed(_)
+            | Fact::Payment(_)
             | Fact::Resolution(_)
             | Fact::HandoffOffered(_)
             | Fact::HandoffAccepted(_)

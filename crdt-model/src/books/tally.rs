@@ -219,6 +219,7 @@ pub(super) fn tally_of(fact: &Fact) -> Option<(Currency, Tally)> {
         | Fact::Enrolment(_)
         | Fact::IntentAddressed(_)
         | Fact::IntentConfirmed(_)
+        | Fact::Payment(_)
         | Fact::Resolution(_)
         | Fact::HandoffOffered(_)
         | Fact::HandoffAccepted(_)

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// One attempt to be paid, as the relay stores it.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Attempt {
     #[cbor(n(0), with = "uuid_bytes")]
     intent: Uuid,
@@ -35,6 +35,12 @@ pub struct Attempt {
     created_at_ms: u64,
     #[n(11)]
     changed_at_ms: u64,
+    /// The provider's own list has its receipt number.
+    #[cbor(n(12), default)]
+    listed: bool,
+    /// When it was claimed, which is just before it was called.
+    #[n(13)]
+    called_at_ms: Option<u64>,
 }
 
 impl Attempt {
@@ -55,6 +61,8 @@ impl Attempt {
             review: None,
             created_at_ms: at_ms,
             changed_at_ms: at_ms,
+            listed: false,
+            called_at_ms: None,
         }
     }
 
@@ -130,6 +138,19 @@ impl Attempt {
         self.changed_at_ms
     }
 
+    /// Whether the provider's own list, or its statement, has the receipt number.
+    #[must_use]
+    pub fn is_listed(&self) -> bool {
+        self.listed
+    }
+
+    /// When it was claimed, just before its call, in milliseconds since 1970 UTC; for a row made
+    /// again from its callback, when that was.
+    #[must_use]
+    pub fn called_at_ms(&self) -> u64 {
+        self.called_at_ms.unwrap_or(self.created_at_ms)
+    }
+
     /// Applies what happened and says what follows from it. The caller stores the attempt
     /// (unless refused or unchanged) before it acts on the effect, and compares and sets so
     /// that two replicas can't both succeed.
@@ -140,14 +161,17 @@ impl Attempt {
         let before = self.clone();
         let effect = match event {
             AttemptEvent::Cancelled => self.cancel(),
-            AttemptEvent::Claimed { lease_until_ms } => self.claim(*lease_until_ms),
+            AttemptEvent::Claimed { lease_until_ms } => self.claim(*lease_until_ms, at_ms),
             AttemptEvent::LeaseExpired => self.expire(at_ms),
             AttemptEvent::Answered(answer) => self.answered(answer),
             AttemptEvent::CalledBack(result) => Ok(self.called_back(result)),
             AttemptEvent::Queried { result_code } => self.queried(result_code),
             AttemptEvent::Found { evidence, receipt_number, amount_minor } => {
                 self.prove_sent();
-                Ok(self.money_seen(*evidence, Some(receipt_number), Some(*amount_minor)))
+                let effect = self.money_seen(*evidence, Some(receipt_number), Some(*amount_minor));
+                let own_list = matches!(evidence, Evidence::Pull | Evidence::Statement);
+                self.listed |= own_list && self.receipt_number.as_ref() == Some(receipt_number);
+                Ok(effect)
             }
             AttemptEvent::Absent => self.absent(),
             AttemptEvent::OpenTooLong => self.open_too_long(),
@@ -167,12 +191,13 @@ impl Attempt {
         Ok(Effect::Moved)
     }
 
-    fn claim(&mut self, lease_until_ms: u64) -> Result<Effect, Refused> {
+    fn claim(&mut self, lease_until_ms: u64, at_ms: u64) -> Result<Effect, Refused> {
         if self.state != AttemptState::Ready {
             return Err(Refused::NotReady(self.state));
         }
         self.state = AttemptState::Calling;
         self.lease_until_ms = Some(lease_until_ms);
+        self.called_at_ms = Some(at_ms);
         Ok(Effect::Call)
     }
 
@@ -317,6 +342,7 @@ impl Attempt {
                 Ok(Effect::Moved)
             }
             AttemptState::Failed => Ok(Effect::Unchanged),
+            AttemptState::Paid | AttemptState::LatePaid if self.listed => Ok(Effect::Unchanged),
             AttemptState::Paid | AttemptState::LatePaid => Ok(self.ask_review(ReviewReason::ProofDisputed)),
         }
     }
@@ -326,6 +352,10 @@ impl Attempt {
             AttemptState::Ready => Err(Refused::NotCalled),
             AttemptState::Calling => Err(Refused::StillCalling),
             AttemptState::Accepted | AttemptState::Unknown | AttemptState::Quarantine => {
+                Ok(self.ask_review(ReviewReason::OpenTooLong))
+            }
+            // A query said that it is paid, and nothing else has told the receipt number since.
+            AttemptState::Paid | AttemptState::LatePaid if self.receipt_number.is_none() => {
                 Ok(self.ask_review(ReviewReason::OpenTooLong))
             }
             AttemptState::Paid | AttemptState::Failed | AttemptState::LatePaid => Err(Refused::Settled(self.state)),

@@ -114,8 +114,10 @@ fn a_sale_is_paid_and_its_repeated_callback_books_nothing_more() {
     assert_eq!(attempt.changed_at_ms(), 7);
     assert_eq!(attempt.evidence(), Some(Evidence::Callback));
     assert_eq!(attempt.apply(&called_back("0"), 8), Ok(Effect::Unchanged));
-    assert_eq!(attempt.apply(&found("TESTAAAAAA"), 9), Ok(Effect::Unchanged));
     assert_eq!(attempt.changed_at_ms(), 7);
+    assert_eq!(attempt.apply(&found("TESTAAAAAA"), 9), Ok(Effect::Moved));
+    assert!(attempt.is_listed());
+    assert_eq!(attempt.apply(&AttemptEvent::Absent, 10), Ok(Effect::Unchanged));
     assert_eq!(intent_state(&[attempt], true), IntentState::Paid);
 }
 
@@ -292,6 +294,19 @@ fn a_stored_attempt_reads_back_the_same() {
         let bytes = minicbor::to_vec(&attempt).unwrap();
         assert_eq!(minicbor::decode::<Attempt>(&bytes).unwrap(), attempt);
     }
+}
+
+#[test]
+fn every_state_is_shown_and_none_that_may_charge_invites_to_pay_again() {
+    for state in STATES {
+        let (_, shown) = TABLE.iter().find(|(listed, _)| *listed == state).unwrap();
+        let outstanding = shown.counts_as() == ReportCount::Outstanding;
+        assert_eq!(outstanding, state.may_still_charge(), "{state:?}");
+        assert_eq!(shown.counts_as() == ReportCount::Received, state == Paid, "{state:?}");
+        assert!(!state.may_still_charge() || !shown.sentence().contains("try again"), "{state:?}");
+    }
+    let words: std::collections::BTreeSet<_> = Shown::ALL.iter().map(|shown| shown.word()).collect();
+    assert_eq!(words.len(), Shown::ALL.len());
 }
 
 fn any_event() -> impl Strategy<Value = AttemptEvent> {

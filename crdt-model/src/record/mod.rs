@@ -8,6 +8,7 @@ mod financial_record;
 mod handoff;
 mod intent;
 mod membership;
+mod payment_fact;
 mod receipt;
 mod sale;
 mod shift;
@@ -24,6 +25,10 @@ pub use handoff::{
 };
 pub use intent::{Intent, IntentAddressed, IntentConfirmed, Ledger};
 pub use membership::{Certificate, CertificateError, DEVICE_NAME_BYTES_MAX, Genesis, Role};
+pub use payment_fact::{
+    Check, CodeClaim, GiveUp, GiveUpAnswer, Instead, IntentRetry, IntentReview, Outcome, OutcomeState, PaymentFact,
+    Progress, Proposal, ReceiptRevoked, Settlement, Stage, Suspense, claim_id, suspense_id,
+};
 pub use receipt::{Decline, Evidence, Receipt};
 pub use sale::{Line, Sale, Tender, TenderKind};
 pub use shift::{ShiftClosed, ShiftOpened};
@@ -199,6 +204,9 @@ pub enum Fact {
     /// An owner decides whose a shift is.
     #[n(24)]
     HandoffDecided(#[n(0)] HandoffDecided),
+    /// What else is said about payments.
+    #[n(25)]
+    Payment(#[n(0)] PaymentFact),
 }
 
 /// What kind of record a fact is, for lists and indexes.
@@ -271,6 +279,9 @@ pub enum Kind {
     /// See [`Fact::HandoffDecided`].
     #[n(24)]
     HandoffDecided,
+    /// See [`Fact::Payment`].
+    #[n(25)]
+    Payment,
 }
 
 impl Fact {
@@ -300,6 +311,7 @@ impl Fact {
             Self::HandoffTransferred(_) => Kind::HandoffTransferred,
             Self::HandoffWithdrawn(_) => Kind::HandoffWithdrawn,
             Self::HandoffDecided(_) => Kind::HandoffDecided,
+            Self::Payment(_) => Kind::Payment,
         }
     }
 
@@ -313,6 +325,7 @@ impl Fact {
             Self::ShiftClosed(closed) => Some(closed.shift.derived("closed", 0)),
             Self::Receipt(receipt) => Some(receipt.id(business)),
             Self::Sale(sale) => sale.ticket.map(|ticket| ticket.derived("sale", 0)),
+            Self::Payment(fact) => fact.record_id(business),
             Self::Expense(_)
             | Self::FinancialRecord(_)
             | Self::StockMovement(_)
@@ -358,6 +371,7 @@ impl Fact {
             | Self::IntentAddressed(_)
             | Self::IntentConfirmed(_)
             | Self::Resolution(_)
+            | Self::Payment(_)
             | Self::HandoffAccepted(_)
             | Self::HandoffTransferred(_)
             | Self::HandoffWithdrawn(_)
@@ -386,6 +400,7 @@ impl Fact {
             | Self::IntentAddressed(_)
             | Self::IntentConfirmed(_)
             | Self::Resolution(_)
+            | Self::Payment(_)
             | Self::HandoffOffered(_)
             | Self::HandoffAccepted(_)
             | Self::HandoffTransferred(_)
@@ -418,6 +433,7 @@ impl Fact {
             Self::Decline(fact) => fact.check(),
             Self::Custom(fact) => fact.check(),
             Self::Resolution(fact) => fact.check(),
+            Self::Payment(fact) => fact.check(),
             Self::HandoffOffered(fact) => fact.check(),
             Self::HandoffAccepted(fact) => fact.check(),
             Self::HandoffWithdrawn(fact) => fact.check(),

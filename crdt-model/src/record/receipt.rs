@@ -61,10 +61,14 @@ impl Receipt {
     /// The receipt's record id: from the provider's receipt number, so that it is booked once.
     #[must_use]
     pub fn id(&self, business: BusinessId) -> RecordId {
-        RecordId(hash_uuid(domain_hash(
-            "tillmesh 2026 receipt",
-            &[business.0.as_bytes(), self.provider.as_bytes(), self.number.as_bytes()],
-        )))
+        Self::id_of(business, &self.provider, &self.number)
+    }
+
+    /// The record id of a provider's receipt number.
+    #[must_use]
+    pub fn id_of(business: BusinessId, provider: &str, number: &str) -> RecordId {
+        let parts = [business.0.as_bytes(), provider.as_bytes(), number.as_bytes()];
+        RecordId(hash_uuid(domain_hash("tillmesh 2026 receipt", &parts)))
     }
 
     pub(super) fn check(&self) -> Result<(), FactError> {

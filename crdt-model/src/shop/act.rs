@@ -10,7 +10,7 @@ use crate::entry::{After, Body, Class, ENTRY_BYTES_MAX, Entry, EntryError, Part,
 use crate::ids::{EntryHash, JournalId, RecordId, domain_hash};
 use crate::journal::{MARK_EVERY_BYTES, MARK_EVERY_ENTRIES, sign_mark};
 use crate::money::Currency;
-use crate::record::{Fact, FactError, Intent, TenderKind};
+use crate::record::{Fact, FactError, Intent, PaymentFact, TenderKind};
 use crate::time::{Hlc, Timestamp};
 
 /// One business operation: facts and edits, applied whole or not at all.
@@ -147,6 +147,7 @@ impl Shop {
             Fact::Receipt(receipt) => receipt.amount.currency,
             Fact::HandoffOffered(offered) => offered.counted.currency,
             Fact::HandoffAccepted(accepted) => accepted.counted.currency,
+            Fact::Payment(PaymentFact::Suspense(suspense)) => suspense.amount.currency,
             Fact::StockMovement(_)
             | Fact::StockCount(_)
             | Fact::Decline(_)
@@ -154,6 +155,7 @@ impl Shop {
             | Fact::Enrolment(_)
             | Fact::IntentAddressed(_)
             | Fact::IntentConfirmed(_)
+            | Fact::Payment(_)
             | Fact::Resolution(_)
             | Fact::HandoffTransferred(_)
             | Fact::HandoffWithdrawn(_)
@@ -362,11 +364,15 @@ fn touched_keys(edits: &[(DocumentId, FieldEdit)], body: &Body) -> Vec<(Document
 
 fn class_of(body: &Body) -> Class {
     let has = |wanted: fn(&Fact) -> bool| body.facts.iter().any(wanted);
-    if has(|fact| matches!(fact, Fact::Receipt(_) | Fact::Decline(_))) {
+    let ledgers = |fact: &Fact| matches!(fact, Fact::Payment(fact) if fact.is_ledgers());
+    let asks = |fact: &Fact| matches!(fact, Fact::Payment(_));
+    if has(|fact| matches!(fact, Fact::Receipt(_) | Fact::Decline(_))) || has(ledgers) {
         Class::Payment
     } else if has(|fact| matches!(fact, Fact::Enrolment(_))) {
         Class::Membership
-    } else if has(|fact| matches!(fact, Fact::Intent(_) | Fact::IntentAddressed(_) | Fact::IntentConfirmed(_))) {
+    } else if has(|fact| matches!(fact, Fact::Intent(_) | Fact::IntentAddressed(_) | Fact::IntentConfirmed(_)))
+        || has(asks)
+    {
         Class::Intent
     } else {
         Class::Normal

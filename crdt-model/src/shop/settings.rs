@@ -11,6 +11,28 @@ pub const PAYING_SHORTCODE: &str = "paying_shortcode";
 /// Refuse sales of products that are not in the catalogue (`true`), or warn (`false`).
 pub const REQUIRE_KNOWN_SKU: &str = "require_known_sku";
 
+/// The most that one promise may be, in minor units.
+pub const PROMISE_AMOUNT_MAX: &str = "promise_amount_max_minor";
+/// The most that one device may have promised and not settled.
+pub const PROMISE_DEVICE_MAX: &str = "promise_device_max_minor";
+/// The most that may be promised of one customer's phone and not settled.
+pub const PROMISE_PHONE_MAX: &str = "promise_phone_max_minor";
+/// The most that one device may have promised in a day and not settled.
+pub const PROMISE_DAY_MAX: &str = "promise_day_max_minor";
+
+/// Limits on what is promised and not settled yet, in minor units; none where there is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PromiseLimits {
+    /// One promise.
+    pub amount_minor: Option<i64>,
+    /// All open ones of a device.
+    pub device_minor: Option<i64>,
+    /// All open ones of a customer's phone.
+    pub phone_minor: Option<i64>,
+    /// All open ones of a device from one day.
+    pub day_minor: Option<i64>,
+}
+
 /// The settings that the shop itself acts on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
@@ -20,6 +42,8 @@ pub struct Settings {
     pub paying_shortcode: Option<String>,
     /// Refuse sales of unknown products.
     pub require_known_sku: bool,
+    /// Limits on what is promised and not settled.
+    pub promises: PromiseLimits,
 }
 
 impl Settings {
@@ -50,6 +74,10 @@ impl Shop {
             Some(FieldValue::Text(text)) => Some(text),
             Some(FieldValue::Int(_) | FieldValue::Bool(_)) | None => None,
         };
+        let number = |field: &str| match document.field(DocumentId::settings_record(), field) {
+            Some(FieldValue::Int(number)) => Some(number),
+            Some(FieldValue::Text(_) | FieldValue::Bool(_)) | None => None,
+        };
         // Two relays named at once: nobody pushes until a person decides.
         let settled = !document.conflicted(&field_key(DocumentId::settings_record(), PAYING_RELAY));
         Settings {
@@ -57,6 +85,12 @@ impl Shop {
             paying_shortcode: text(PAYING_SHORTCODE),
             require_known_sku: document.field(DocumentId::settings_record(), REQUIRE_KNOWN_SKU)
                 == Some(FieldValue::Bool(true)),
+            promises: PromiseLimits {
+                amount_minor: number(PROMISE_AMOUNT_MAX),
+                device_minor: number(PROMISE_DEVICE_MAX),
+                phone_minor: number(PROMISE_PHONE_MAX),
+                day_minor: number(PROMISE_DAY_MAX),
+            },
         }
     }
 

@@ -47,6 +47,9 @@ pub(super) struct Recorded {
     intents: Vec<String>,
     /// What people should know.
     warnings: Vec<WarningBody>,
+    /// What goes back to the customer, where `given_minor` says what was handed over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    change_due_minor: Option<i64>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -145,6 +148,7 @@ pub(super) async fn answer(
         repeated,
         intents: acted.records.iter().skip(1).map(RecordId::to_string).collect(),
         warnings: planned.warnings.into_iter().map(warning).collect(),
+        change_due_minor: planned.change_due_minor,
     };
     let status = match (answer, at_relay) {
         (_, false) => StatusCode::ACCEPTED,

@@ -1,10 +1,10 @@
 //! Facts in JSON, as documents show them. A payer's phone number is in no fact.
 
-use crdt_model::record::{Fact, Kind, Line, Tender, TenderKind};
+use crdt_model::record::{Fact, Kind, Line, PaymentFact, Tender, TenderKind};
 use crdt_model::time::Timestamp;
 use serde_json::{Value, json};
 
-use super::payments::evidence_word;
+use super::payments::{evidence_word, reason_word, settlement_json};
 use super::values::rfc3339;
 
 /// A kind of fact, in the API's words.
@@ -32,6 +32,7 @@ pub(super) const fn kind_word(kind: Kind) -> &'static str {
         Kind::HandoffTransferred => "handoff_transferred",
         Kind::HandoffWithdrawn => "handoff_withdrawn",
         Kind::HandoffDecided => "handoff_decided",
+        Kind::Payment => "payment_note",
     }
 }
 
@@ -102,6 +103,7 @@ pub(super) fn fact_json(fact: &Fact) -> Value {
         | Fact::HandoffTransferred(_)
         | Fact::HandoffWithdrawn(_)
         | Fact::HandoffDecided(_) => handoff_json(fact),
+        Fact::Payment(fact) => payment_json(fact),
     }
 }
 
@@ -229,6 +231,82 @@ fn handoff_json(fact: &Fact) -> Value {
         "handoff_id": decided.handoff.to_string(), "to": decided.to.to_string(), "note": decided.note,
         "owner": decided.owner.to_string(),
     })
+}
+
+fn payment_json(fact: &PaymentFact) -> Value {
+    match fact {
+        PaymentFact::Suspense(fact) => json!({
+            "note": "suspense",
+            "provider": fact.provider,
+            "number": fact.number,
+            "amount_minor": fact.amount.minor,
+            "currency": fact.amount.currency.code(),
+            "paid_at": rfc3339(fact.paid_at),
+            "evidence": evidence_word(fact.evidence),
+            "reason": fact.reason.map(reason_word),
+            "payment_id": fact.intent.map(|id| id.to_string()),
+            "account": fact.account,
+            "test": fact.test,
+        }),
+        PaymentFact::Revoked(fact) => json!({
+            "note": "receipt_revoked",
+            "payment_id": fact.intent.to_string(),
+            "receipt_id": fact.receipt.to_string(),
+            "reason": fact.reason,
+        }),
+        PaymentFact::Review(fact) => json!({
+            "note": "review",
+            "payment_id": fact.intent.to_string(),
+            "attempt": fact.attempt,
+            "reason": reason_word(fact.reason),
+        }),
+        PaymentFact::Retry(fact) => json!({
+            "note": "retry",
+            "payment_id": fact.intent.to_string(),
+            "after_attempt": fact.after_attempt,
+        }),
+        PaymentFact::GiveUp(fact) => json!({
+            "note": "give_up",
+            "payment_id": fact.intent.to_string(),
+            "instead": super::payments::instead_word(fact.instead),
+        }),
+        PaymentFact::GiveUpAnswer(fact) => json!({
+            "note": "give_up_answer",
+            "payment_id": fact.intent.to_string(),
+            "request_id": fact.request.to_string(),
+            "granted": fact.granted,
+        }),
+        PaymentFact::CodeClaim(fact) => json!({
+            "note": "code",
+            "payment_id": fact.intent.to_string(),
+            "provider": fact.provider,
+            "code": fact.code,
+        }),
+        PaymentFact::Proposal(fact) => json!({
+            "note": "proposal",
+            "subject": fact.subject.to_string(),
+            "settlement": settlement_json(fact.settlement),
+            "reason": fact.note,
+        }),
+        PaymentFact::Check(fact) => json!({
+            "note": "check",
+            "proposal": fact.proposal.to_string(),
+            "agreed": fact.agreed,
+            "reason": fact.note,
+        }),
+        PaymentFact::Progress(fact) => json!({
+            "note": "progress",
+            "payment_id": fact.intent.to_string(),
+            "attempt": fact.attempt,
+            "stage": super::payments::stage_word(fact.stage),
+        }),
+        PaymentFact::Outcome(fact) => json!({
+            "note": "outcome",
+            "proposal": fact.proposal.to_string(),
+            "state": super::payments::outcome_word(fact.state),
+            "detail": fact.detail,
+        }),
+    }
 }
 
 fn lines(lines: &[Line]) -> Value {

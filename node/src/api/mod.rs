@@ -20,6 +20,7 @@ mod health;
 mod imports;
 mod list;
 mod offline;
+mod payment_care;
 mod payments;
 mod peers;
 mod problem;
@@ -93,6 +94,13 @@ fn paths() -> OpenApiRouter<ApiState> {
         .routes(routes!(payments::create, payments::list))
         .routes(routes!(payments::one))
         .routes(routes!(payments::confirm))
+        .routes(routes!(payment_care::retry))
+        .routes(routes!(payment_care::give_up))
+        .routes(routes!(payment_care::code))
+        .routes(routes!(payment_care::statement))
+        .routes(routes!(payment_care::suspense))
+        .routes(routes!(payment_care::proposals, payment_care::propose))
+        .routes(routes!(payment_care::check))
         .routes(routes!(stock::levels))
         .routes(routes!(stock::level))
         .routes(routes!(stock::adjust, stock::adjustments))

@@ -5,7 +5,8 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use crdt_model::books::{IntentState, Payment};
 use crdt_model::ids::RecordId;
-use crdt_model::record::{Evidence, Kind};
+use crdt_model::payment::{Attempt, AttemptState, ReviewReason, account_reference};
+use crdt_model::record::{Evidence, Instead, Kind, OutcomeState, Settlement, Stage};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -71,6 +72,53 @@ pub(super) struct PaymentView {
     voided: bool,
     receipts: Vec<ReceiptView>,
     declines: Vec<DeclineView>,
+    /// pending, asked, paid, failed, unknown, in_review or given_up.
+    shown: &'static str,
+    /// What a cashier can say to the customer.
+    say: &'static str,
+    /// outstanding, received, not_received or in_review.
+    counts_as: &'static str,
+    /// Why people must, or had to, look at it.
+    reviews: Vec<ReviewView>,
+    /// The latest wish to give it up, and the relay's answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    given_up: Option<GivenUpView>,
+    /// Receipt numbers that customers showed for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    codes: Vec<String>,
+    /// On the relay that asks: every attempt, as its machine has it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attempts: Vec<AttemptView>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct AttemptView {
+    number: u32,
+    /// ready, calling, accepted, paid, unknown, failed, quarantine or late_paid.
+    state: &'static str,
+    /// What the provider shows as the account.
+    account_reference: String,
+    /// The provider's last result code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result_code: Option<String>,
+    /// The provider's own list has its receipt number.
+    listed: bool,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct ReviewView {
+    attempt: u32,
+    reason: &'static str,
+    at: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct GivenUpView {
+    /// void or cash.
+    instead: &'static str,
+    asked_at: String,
+    /// `false` while the customer may still be charged; `null` until the relay answers.
+    granted: Option<bool>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -93,6 +141,8 @@ struct ReceiptView {
     test: bool,
     /// It is the paying relay's, and pays nothing else.
     accepted: bool,
+    /// The relay took it back.
+    revoked: bool,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -146,7 +196,12 @@ pub(super) async fn list(
 pub(super) async fn one(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<PaymentView>, Problem> {
     let intent: RecordId = path_id("payment", &id)?;
     let payment = state.shop.ask(move |shop| shop.books().payment(intent)).await?;
-    payment.map(view).map(Json).ok_or_else(|| Problem::not_found("payment", &id))
+    let mut view = payment.map(view).ok_or_else(|| Problem::not_found("payment", &id))?;
+    match crate::relay::attempts(&state.shop, intent) {
+        Ok(attempts) => view.attempts = attempts.iter().map(attempt_view).collect(),
+        Err(error) => tracing::error!(%error, "a payment is shown without its attempts"),
+    }
+    Ok(Json(view))
 }
 
 /// Says that the customer of an old payment is there, so that it may be asked for.
@@ -183,7 +238,83 @@ pub(super) const fn evidence_word(evidence: Evidence) -> &'static str {
     }
 }
 
+pub(super) const fn reason_word(reason: ReviewReason) -> &'static str {
+    match reason {
+        ReviewReason::WrongAmount => "wrong_amount",
+        ReviewReason::OtherCheckout => "other_checkout",
+        ReviewReason::NoReceiptNumber => "no_receipt_number",
+        ReviewReason::SecondReceipt => "second_receipt",
+        ReviewReason::PaidAfterFailure => "paid_after_failure",
+        ReviewReason::ProofDisputed => "proof_disputed",
+        ReviewReason::OpenTooLong => "open_too_long",
+    }
+}
+
+pub(super) const fn instead_word(instead: Instead) -> &'static str {
+    match instead {
+        Instead::Void => "void",
+        Instead::Cash => "cash",
+    }
+}
+
+pub(super) const fn outcome_word(state: OutcomeState) -> &'static str {
+    match state {
+        OutcomeState::Asked => "asked",
+        OutcomeState::Done => "done",
+        OutcomeState::Failed => "failed",
+        OutcomeState::Unknown => "unknown",
+    }
+}
+
+pub(super) fn settlement_json(settlement: Settlement) -> serde_json::Value {
+    match settlement {
+        Settlement::AsBooked => serde_json::json!({ "kind": "as_booked" }),
+        Settlement::NotPaid => serde_json::json!({ "kind": "not_paid" }),
+        Settlement::Assign(intent) => serde_json::json!({ "kind": "assign", "payment_id": intent.to_string() }),
+        Settlement::Keep => serde_json::json!({ "kind": "keep" }),
+        Settlement::Reverse => serde_json::json!({ "kind": "reverse" }),
+    }
+}
+
+fn attempt_view(attempt: &Attempt) -> AttemptView {
+    AttemptView {
+        number: attempt.number(),
+        state: match attempt.state() {
+            AttemptState::Ready => "ready",
+            AttemptState::Calling => "calling",
+            AttemptState::Accepted => "accepted",
+            AttemptState::Paid => "paid",
+            AttemptState::Unknown => "unknown",
+            AttemptState::Failed => "failed",
+            AttemptState::Quarantine => "quarantine",
+            AttemptState::LatePaid => "late_paid",
+        },
+        account_reference: account_reference(attempt.intent(), attempt.number()).to_string(),
+        result_code: attempt.result_code().map(str::to_owned),
+        listed: attempt.is_listed(),
+    }
+}
+
+pub(super) const fn stage_word(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Asked => "asked",
+        Stage::Unknown => "unknown",
+    }
+}
+
 fn view(payment: Payment) -> PaymentView {
+    let shown = payment.shown();
+    let reviews = payment.reviews.iter().map(|review| ReviewView {
+        attempt: review.attempt,
+        reason: reason_word(review.reason),
+        at: recorded_at(review.time),
+    });
+    let reviews = reviews.collect();
+    let given_up = payment.given_up.map(|wish| GivenUpView {
+        instead: instead_word(wish.instead),
+        asked_at: recorded_at(wish.time),
+        granted: wish.granted,
+    });
     let receipts = payment.receipts.into_iter().map(|receipt| ReceiptView {
         id: receipt.record.to_string(),
         number: receipt.number,
@@ -193,6 +324,7 @@ fn view(payment: Payment) -> PaymentView {
         evidence: evidence_word(receipt.evidence),
         test: receipt.test,
         accepted: receipt.accepted,
+        revoked: receipt.revoked,
     });
     let declines = payment.declines.into_iter().map(|decline| DeclineView {
         attempt: decline.attempt,
@@ -214,5 +346,12 @@ fn view(payment: Payment) -> PaymentView {
         voided: payment.voided,
         receipts: receipts.collect(),
         declines: declines.collect(),
+        shown: shown.word(),
+        say: shown.sentence(),
+        counts_as: shown.counts_as().word(),
+        reviews,
+        given_up,
+        codes: payment.codes,
+        attempts: Vec::new(),
     }
 }

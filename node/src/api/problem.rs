@@ -76,6 +76,14 @@ codes! {
     CountDiffers "count_differs" 409 "Giver and receiver counted different amounts";
     RefundTooLarge "refund_too_large" 409 "That much of the sale was taken back already";
     PaymentNotOpen "payment_not_open" 409 "The payment is settled";
+    PromiseLimit "promise_limit" 409 "Too much is promised and not settled";
+    PaymentNotDeclined "payment_not_declined" 409 "The payment may still be paid";
+    TooManyAttempts "too_many_attempts" 409 "Every attempt is used up";
+    CodeClaimed "code_claimed" 409 "The receipt number pays something else";
+    NothingToSettle "nothing_to_settle" 409 "There is nothing to settle like this";
+    SamePerson "same_person" 409 "Another person has to decide";
+    ProposalDecided "proposal_decided" 409 "The proposal was decided before";
+    NotARelay "not_a_relay" 409 "Only a relay can do this";
     NotAnOwner "not_an_owner" 409 "This device has no owner's key";
     BodyTooLarge "body_too_large" 413 "The body is larger than 256 KiB";
     TooLarge "too_large" 413 "The operation does not fit in one entry";
@@ -213,6 +221,13 @@ const fn state_code(state: State) -> Code {
         State::ShiftOpen => Code::ShiftOpen,
         State::ShiftClosed => Code::ShiftClosed,
         State::PaymentNotOpen => Code::PaymentNotOpen,
+        State::PromiseLimit => Code::PromiseLimit,
+        State::PaymentNotDeclined => Code::PaymentNotDeclined,
+        State::TooManyAttempts => Code::TooManyAttempts,
+        State::CodeClaimed => Code::CodeClaimed,
+        State::NothingToSettle => Code::NothingToSettle,
+        State::SamePerson => Code::SamePerson,
+        State::ProposalDecided => Code::ProposalDecided,
         State::RefundTooLarge => Code::RefundTooLarge,
     }
 }

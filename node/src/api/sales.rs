@@ -78,6 +78,28 @@ pub(super) struct TenderBody {
     amount_minor: i64,
     /// The payer's phone number, for M-PESA.
     phone: Option<String>,
+    /// For cash: what the customer hands over; the answer says how much goes back.
+    given_minor: Option<i64>,
+}
+
+/// What goes back to a customer who hands over more than is owed.
+pub(super) fn change_due(tenders: &[TenderBody]) -> Result<Option<i64>, Problem> {
+    let mut due = None;
+    for (index, tender) in tenders.iter().enumerate() {
+        let Some(given_minor) = tender.given_minor else { continue };
+        let field = format!("tenders[{index}].given_minor");
+        if tender.kind != Way::Cash {
+            let detail = format!("{field} is only for cash: leave it out");
+            return Err(Problem::at(Code::InvalidField, field, detail));
+        }
+        let change = given_minor.checked_sub(tender.amount_minor).filter(|change| *change >= 0);
+        let Some(change) = change else {
+            let detail = format!("{field} is less than amount_minor: ask for the rest, or split the tender");
+            return Err(Problem::at(Code::InvalidField, field, detail));
+        };
+        due = Some(due.unwrap_or(0_i64).saturating_add(change));
+    }
+    Ok(due)
 }
 
 /// A sale to take back whole.
@@ -166,6 +188,7 @@ pub(super) async fn create(
     Body(body): Body<NewSaleBody>,
 ) -> Result<Response, Problem> {
     let source = caller.source(&state, &body).await?;
+    let change_due_minor = change_due(&body.tenders)?;
     let new = NewSale {
         source: source.clone(),
         occurred: body.occurred_at_ms.map(Timestamp),
@@ -177,13 +200,16 @@ pub(super) async fn create(
         ticket: None,
     };
     let prepared = operations::prepare_sale(new)?;
+    if prepared.has_promises() {
+        operations::check_promises(&state.shop, &prepared.promises()).await?;
+    }
     // One visit to the shop: a sale is what tills wait for.
     let plan = move |shop: &Shop| {
         let Planned { operation, warnings, .. } = prepared.plan(shop).map_err(Problem::from)?;
         Ok::<_, Problem>((operation, warnings))
     };
     let (acted, warnings) = state.shop.record_planned(plan).await?;
-    let planned = Planned { warnings, ..Planned::default() };
+    let planned = Planned { warnings, change_due_minor, ..Planned::default() };
     answer(&state, &caller, source.as_ref(), acted, planned, Answer::Created).await
 }
 

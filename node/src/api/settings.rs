@@ -6,7 +6,10 @@ use axum::response::Response;
 use crdt_model::document::{DocumentId, FieldEdit, FieldValue};
 use crdt_model::ids::DeviceId;
 use crdt_model::record::Ledger;
-use crdt_model::shop::{Operation, PAYING_RELAY, PAYING_SHORTCODE, REQUIRE_KNOWN_SKU};
+use crdt_model::shop::{
+    Operation, PAYING_RELAY, PAYING_SHORTCODE, PROMISE_AMOUNT_MAX, PROMISE_DAY_MAX, PROMISE_DEVICE_MAX,
+    PROMISE_PHONE_MAX, REQUIRE_KNOWN_SKU,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -38,6 +41,22 @@ pub(super) struct SettingsPatch {
     #[serde(default, deserialize_with = "edit")]
     #[schema(value_type = Option<bool>)]
     require_known_sku: Edit<bool>,
+    /// The most that one promise may be, in minor units.
+    #[serde(default, deserialize_with = "edit")]
+    #[schema(value_type = Option<i64>)]
+    promise_amount_max_minor: Edit<i64>,
+    /// The most that one device may have promised and not settled.
+    #[serde(default, deserialize_with = "edit")]
+    #[schema(value_type = Option<i64>)]
+    promise_device_max_minor: Edit<i64>,
+    /// The most that may be promised of one customer's phone and not settled.
+    #[serde(default, deserialize_with = "edit")]
+    #[schema(value_type = Option<i64>)]
+    promise_phone_max_minor: Edit<i64>,
+    /// The most that one device may have promised in a day and not settled.
+    #[serde(default, deserialize_with = "edit")]
+    #[schema(value_type = Option<i64>)]
+    promise_day_max_minor: Edit<i64>,
 }
 
 named!(SettingsPatch);
@@ -59,6 +78,10 @@ pub(super) struct SettingsView {
     paying_relay: Option<LedgerBody>,
     paying_shortcode: Option<String>,
     require_known_sku: bool,
+    promise_amount_max_minor: Option<i64>,
+    promise_device_max_minor: Option<i64>,
+    promise_phone_max_minor: Option<i64>,
+    promise_day_max_minor: Option<i64>,
     /// Settings with different values at the same time.
     conflicts: BTreeMap<String, Vec<serde_json::Value>>,
 }
@@ -75,6 +98,10 @@ pub(super) async fn settings(State(state): State<ApiState>) -> Result<Json<Setti
                 .map(|ledger| LedgerBody { device: ledger.relay.to_string(), epoch: ledger.epoch }),
             paying_shortcode: settings.paying_shortcode,
             require_known_sku: settings.require_known_sku,
+            promise_amount_max_minor: settings.promises.amount_minor,
+            promise_device_max_minor: settings.promises.device_minor,
+            promise_phone_max_minor: settings.promises.phone_minor,
+            promise_day_max_minor: settings.promises.day_minor,
             conflicts: conflicts_json(&record),
         }
     });
@@ -102,10 +129,25 @@ pub(super) async fn correct(
         let detail = "paying_shortcode must be 1 to 10 digits";
         return Err(Problem::at(Code::InvalidField, "paying_shortcode", detail));
     }
+    let limits = [
+        (PROMISE_AMOUNT_MAX, &body.promise_amount_max_minor),
+        (PROMISE_DEVICE_MAX, &body.promise_device_max_minor),
+        (PROMISE_PHONE_MAX, &body.promise_phone_max_minor),
+        (PROMISE_DAY_MAX, &body.promise_day_max_minor),
+    ];
+    for (name, limit) in limits {
+        if matches!(limit, Edit::Set(..0)) {
+            return Err(Problem::at(Code::InvalidField, name, format!("{name} must not be negative")));
+        }
+    }
     let edits = [
         field(PAYING_RELAY, relay, FieldValue::Text),
         field(PAYING_SHORTCODE, body.paying_shortcode, FieldValue::Text),
         field(REQUIRE_KNOWN_SKU, body.require_known_sku, FieldValue::Bool),
+        field(PROMISE_AMOUNT_MAX, body.promise_amount_max_minor, FieldValue::Int),
+        field(PROMISE_DEVICE_MAX, body.promise_device_max_minor, FieldValue::Int),
+        field(PROMISE_PHONE_MAX, body.promise_phone_max_minor, FieldValue::Int),
+        field(PROMISE_DAY_MAX, body.promise_day_max_minor, FieldValue::Int),
     ];
     let edits = edits.into_iter().flatten().map(|edit| (DocumentId::Settings, edit)).collect();
     let operation = Operation { edits, ..Operation::default() };

@@ -15,7 +15,7 @@ use super::body::{Body, Query};
 use super::caller::{Caller, named};
 use super::list::{Listed, Page};
 use super::problem::{Problem, path_id};
-use super::sales::{LineBody, TenderBody, currency};
+use super::sales::{LineBody, TenderBody, change_due, currency};
 use super::shards;
 use super::state::ApiState;
 use super::values::{conflicts_json, edit};
@@ -166,9 +166,13 @@ pub(super) async fn close(
         Some(code) => currency(code)?,
         None => state.fixed().await?.currency,
     };
+    let change_due_minor = change_due(&body.tenders)?;
     let tenders = body.tenders.into_iter().map(TenderBody::into_tender).collect();
     let closing = operations::close_ticket(&state.shop, ticket, source.clone(), currency, tenders, body.note);
-    record(&state, &caller, source.as_ref(), closing.await?, Answer::Created).await
+    let mut planned = closing.await?;
+    planned.change_due_minor = change_due_minor;
+    operations::check_promises(&state.shop, &planned.operation).await?;
+    record(&state, &caller, source.as_ref(), planned, Answer::Created).await
 }
 
 fn ticket_line(line: LineBody) -> TicketLine {

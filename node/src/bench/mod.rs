@@ -6,6 +6,7 @@ mod floors;
 mod http;
 mod large;
 mod sync;
+mod webhook;
 mod world;
 
 use std::future::Future;
@@ -36,7 +37,7 @@ pub struct Figure {
 type Run = fn(&Path) -> Pin<Box<dyn Future<Output = anyhow::Result<Figure>> + '_>>;
 
 /// The benchmarks, in the order in which they run.
-pub const BENCHES: [(&str, &str, Run); 9] = [
+pub const BENCHES: [(&str, &str, Run); 10] = [
     ("durable_sale_p50", "one durable sale through HTTP", |at| Box::pin(durable::sale_p50(at))),
     ("durable_sales_64_callers", "durable sales through HTTP, 64 callers at once", |at| {
         Box::pin(durable::sales_64_callers(at))
@@ -51,6 +52,9 @@ pub const BENCHES: [(&str, &str, Run); 9] = [
     ("cold_sync_10000_bytes", "the same, bytes on the wire both ways", |at| Box::pin(sync::cold_sync_bytes(at))),
     ("live_p50", "a sale on one till visible on another, both durable", |at| Box::pin(sync::live_p50(at))),
     ("status_100000", "the status of 100,000 operations through HTTP", |at| Box::pin(large::status(at))),
+    ("webhook_ack_p99", "a payment callback, until its 200 says that it is durable", |at| {
+        Box::pin(webhook::ack_p99(at))
+    }),
     ("till_100000_memory", "memory of a till with 100,000 sales", |at| Box::pin(large::memory(at))),
 ];
 

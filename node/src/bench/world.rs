@@ -84,6 +84,11 @@ pub(super) struct Pair {
 
 impl Pair {
     pub(super) fn found(at: &Path, name: &str) -> anyhow::Result<Self> {
+        Self::found_as(at, name, Role::Till)
+    }
+
+    /// The second of them in another role.
+    pub(super) fn found_as(at: &Path, name: &str, role: Role) -> anyhow::Result<Self> {
         let (first, second) = (at.join(format!("{name}-first")), at.join(format!("{name}-second")));
         folder::found(&first, "Bench", Currency::KES, 180, "first", now())?;
         let opened = folder::open(&first, None)?;
@@ -91,7 +96,7 @@ impl Pair {
         let key: [u8; 32] = folder::random()?;
         let device = crdt_model::ids::DeviceId(SigningKey::from_bytes(&key).verifying_key().to_bytes());
         let genesis = opened.identity.genesis;
-        let certificate = Certificate::sign(genesis.business(), device, "second".to_owned(), Role::Till, now(), &owner);
+        let certificate = Certificate::sign(genesis.business(), device, "second".to_owned(), role, now(), &owner);
         let discovery_secret = opened.discovery_secret;
         let admission = Admission { genesis, certificate, discovery_secret, introducers: Vec::new() };
         folder::create(&second, &admission, &key, None)?;

@@ -16,6 +16,7 @@ mod logs;
 mod mpesa_simulator;
 mod network;
 mod output;
+mod payments;
 mod peers;
 mod relay;
 mod run;
@@ -102,6 +103,8 @@ enum Command {
     Export(export::Args),
     /// Hand a shift to another till, or take one
     Handoff(handoff::Args),
+    /// Reconcile payments with the provider's statement, or try them by the thousand
+    Payments(payments::Args),
     /// List the other devices
     Peers(peers::Args),
     /// Say what would be lost with this device
@@ -161,6 +164,7 @@ async fn carry_out(cli: Cli) -> anyhow::Result<()> {
         Command::Import(args) => import::run(args, &context).await,
         Command::Export(args) => export::run(args, &context).await,
         Command::Handoff(args) => handoff::run(args, &context).await,
+        Command::Payments(args) => payments::run(args, &context).await,
         Command::Peers(args) => peers::run(args, &context).await,
         Command::SafeToWipe(args) => safe_to_wipe::run(args, &context).await,
         Command::Conflicts(args) => conflicts::run(args, &context).await,
@@ -230,6 +234,8 @@ mod tests {
             "import --format online-retail file.csv.gz --rejects rejects.csv --json",
             "export --format jsonl --out - --documents saves",
             "invite --role relay --qr",
+            "payments simulate --intents 10000 --seed 7 --json",
+            "payments reconcile --statement statement.csv",
             "status --json",
             "handoff offer --to till-2 --counted 1250.00 --ticket 6f1c9a52-0f6e-8c1d-9b3e-0a1b2c3d4e5f",
             "handoff accept --counted 1250 --json",

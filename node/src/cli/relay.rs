@@ -13,7 +13,7 @@ use super::run::{Named, node_config, until_told};
 use crate::config::Config;
 use crate::folder;
 use crate::node::Node;
-use crate::payments::MpesaConfig;
+use crate::payments::{MpesaConfig, WebhookConfig};
 use crate::relay::{Relay, RelayConfig};
 
 #[derive(Debug, clap::Args)]
@@ -30,6 +30,9 @@ pub(super) struct Args {
     /// The M-PESA credentials file
     #[arg(long, env = "TILLMESH_MPESA", value_name = "FILE")]
     mpesa: Option<PathBuf>,
+    /// Another payment provider's file; may be given several times
+    #[arg(long, value_name = "FILE")]
+    webhook: Vec<PathBuf>,
     /// Where payment callbacks are taken, apart from the API; 127.0.0.1:7472 if not given
     #[arg(long, env = "TILLMESH_CALLBACKS", value_name = "ADDR")]
     callbacks: Option<SocketAddr>,
@@ -40,11 +43,24 @@ pub(super) struct Args {
     /// not given
     #[arg(long, env = "TILLMESH_STALE_INTENT_MINUTES", value_name = "MINUTES")]
     stale_intent_minutes: Option<u64>,
+    /// For trials with the simulator: how often its list of transactions is read
+    #[arg(long, value_name = "SECONDS", hide_short_help = true)]
+    trial_pull_seconds: Option<u64>,
+    /// For trials with the simulator: after how long what the list lacks was not paid
+    #[arg(long, value_name = "SECONDS", hide_short_help = true)]
+    trial_absent_seconds: Option<u64>,
+    /// For trials with the simulator: after how long a receipt that the list lacks is a suspect
+    #[arg(long, value_name = "SECONDS", hide_short_help = true)]
+    trial_dispute_seconds: Option<u64>,
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let config = args.over(context.config()?);
-    let relay_config = relay_config(&config)?;
+    let mut relay_config = args.trial(relay_config(&config)?)?;
+    for file in &args.webhook {
+        relay_config.webhooks.push(WebhookConfig::load(file)?);
+        relay_config.callbacks = Some(config.callbacks);
+    }
     let opened = folder::open(&context.data()?, config.marker.as_deref())?;
     if opened.identity.certificate.role != Role::Relay {
         let message = "this device is enrolled as a till: use tillmesh run, or join in another folder with an \
@@ -68,6 +84,26 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
 }
 
 impl Args {
+    /// Real money must never wait for less than its provider needs.
+    fn trial(&self, config: RelayConfig) -> anyhow::Result<RelayConfig> {
+        let seconds = [self.trial_pull_seconds, self.trial_absent_seconds, self.trial_dispute_seconds];
+        if seconds.iter().all(Option::is_none) {
+            return Ok(config);
+        }
+        if config.mpesa.as_ref().is_none_or(|mpesa| mpesa.base_url.scheme() != "http") {
+            let message = "the --trial options are for the simulator on this machine: leave them out";
+            return Err(Failure::usage(message).into());
+        }
+        let [pull, absent, dispute] = seconds.map(|seconds| seconds.map(Duration::from_secs));
+        Ok(RelayConfig {
+            pull_every: pull.unwrap_or(config.pull_every),
+            check_every: pull.unwrap_or(config.check_every).min(config.check_every),
+            absent_after: absent.unwrap_or(config.absent_after),
+            dispute_after: dispute.unwrap_or(config.dispute_after),
+            ..config
+        })
+    }
+
     fn over(&self, config: Config) -> Config {
         let config = self.network.over(config);
         Config {

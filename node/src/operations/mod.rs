@@ -6,7 +6,9 @@ mod customer;
 mod handoff;
 mod money_moved;
 mod payment;
+mod payment_care;
 mod product;
+pub(crate) mod promises;
 mod sale;
 mod shared_record;
 mod shift;
@@ -23,9 +25,11 @@ pub use customer::{CustomerFields, create_customer, delete_customer, edit_custom
 pub use handoff::{NewHandoff, accept_handoff, decide_handoff, offer_handoff, withdraw_handoff};
 pub use money_moved::{NewExpense, NewFinancialRecord, expense, financial_record};
 pub use payment::{NewPayment, confirm_payment, payment};
+pub use payment_care::{check_proposal, claim_code, give_up_payment, propose, retry_payment};
 pub use product::{
     ProductFields, create_product, delete_product, edit_product, product_is_listed, product_record, replace_product,
 };
+pub use promises::check_promises;
 pub use sale::{NewSale, NewTender, PreparedSale, prepare_sale, sale};
 pub use shared_record::{DELETED, Edit, SharedRecord};
 pub use shift::{NewShift, close_shift, open_shift};
@@ -49,6 +53,8 @@ pub struct Planned {
     pub warnings: Vec<Warning>,
     /// For a refund: what the refunds of its sale may add up to.
     pub limit: Option<RefundLimit>,
+    /// What goes back to the customer, where the client said what was handed over.
+    pub change_due_minor: Option<i64>,
 }
 
 /// What people should know, although nothing is refused.
@@ -149,6 +155,20 @@ pub enum State {
     PaymentNotOpen,
     /// So much of the sale was refunded already.
     RefundTooLarge,
+    /// Too much is promised and not settled.
+    PromiseLimit,
+    /// The payment is not declined, so it is not asked for again.
+    PaymentNotDeclined,
+    /// Every attempt is used up.
+    TooManyAttempts,
+    /// The receipt number pays something else.
+    CodeClaimed,
+    /// There is nothing that could be settled like this.
+    NothingToSettle,
+    /// Whoever proposed can't decide.
+    SamePerson,
+    /// The proposal was decided before.
+    ProposalDecided,
 }
 
 impl Planned {

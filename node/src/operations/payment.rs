@@ -40,6 +40,12 @@ pub async fn payment(shop: &ShopHandle, new: NewPayment) -> Result<Planned, Plan
     check_mpesa("", currency, new.amount_minor)?;
     let number = payer("phone", Some(&new.phone))?;
     planned.operation.phones.push(PayerPhone { fact: 0, tender: 0, number });
+    if let Some(source) = &new.source
+        && super::counted_fact(shop, super::named_record(shop, source).await?).await?.is_some()
+    {
+        return Ok(planned);
+    }
+    super::check_promises(shop, &planned.operation).await?;
     Ok(planned)
 }
 

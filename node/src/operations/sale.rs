@@ -86,6 +86,18 @@ pub fn prepare_sale(new: NewSale) -> Result<PreparedSale, PlanError> {
 }
 
 impl PreparedSale {
+    /// The promises that it makes, for [`super::check_promises`].
+    #[must_use]
+    pub fn promises(&self) -> Operation {
+        Operation { facts: vec![self.fact.clone()], phones: self.phones.clone(), ..Operation::default() }
+    }
+
+    /// Whether it promises to ask anybody for money.
+    #[must_use]
+    pub fn has_promises(&self) -> bool {
+        !self.phones.is_empty()
+    }
+
     /// Checks it against the shop's currency, catalogue and settings.
     ///
     /// # Errors

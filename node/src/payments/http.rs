@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use reqwest::{Client, Response, Url, redirect, retry};
 
-/// An answer is read up to this size; a real one is below 4 KiB.
-pub(super) const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// An answer is read up to this size. Most are below 4 KiB; a page of transactions is larger.
+pub(super) const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 /// A client that does nothing behind our back: no proxy, no redirect, no retry, and no kept
 /// connection whose silent end would make it resend. `loopback_only` needs no certificates.

@@ -6,14 +6,19 @@ mod http;
 pub mod mpesa;
 pub mod phone;
 pub mod simulator;
+pub mod statement;
+pub mod webhook;
+pub mod wire;
 
 use crdt_model::payment::{AccountReference, Answer, AttemptEvent, CallbackResult, CallbackToken, ProviderIds};
-use futures::future::BoxFuture;
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
 use uuid::Uuid;
 
 pub use cash::Cash;
 pub use mpesa::{MpesaClient, MpesaConfig};
 pub use phone::{Phone, PhoneError};
+pub use webhook::{Webhook, WebhookConfig};
 
 /// A callback's body is refused beyond this: a real one is below 2 KiB.
 pub const CALLBACK_BYTES_MAX: usize = 64 * 1024;
@@ -59,6 +64,140 @@ pub trait PaymentProvider: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// [`CallbackError`], naming the field.
     fn parse_callback(&self, body: &[u8]) -> Result<CallbackReport, CallbackError>;
+
+    /// Asks what came of a push; asking moves no money.
+    fn query<'a>(&'a self, _ids: &'a ProviderIds, _at_ms: u64) -> BoxFuture<'a, QueryOutcome> {
+        ready(QueryOutcome::Unavailable { detail: format!("{} answers no queries", self.name()), rate_limited: false })
+            .boxed()
+    }
+
+    /// Whether [`pull`](Self::pull) works, and names our account references: only then is what it
+    /// lacks proven absent.
+    fn lists_references(&self) -> bool {
+        false
+    }
+
+    /// A page of the provider's own list of what it received.
+    fn pull(&self, _window: PullWindow) -> BoxFuture<'_, PullOutcome> {
+        ready(PullOutcome::Unavailable(format!("{} lists nothing", self.name()))).boxed()
+    }
+
+    /// Tells the provider where to report payments that nobody asked for. Repeating it is harmless.
+    fn register<'a>(&'a self, _confirmations: &'a str) -> BoxFuture<'a, Result<(), String>> {
+        ready(Ok(())).boxed()
+    }
+
+    /// Reads a report of a payment made by hand, or of what became of a reversal.
+    ///
+    /// # Errors
+    /// [`CallbackError`], naming the field.
+    fn parse_report(&self, _body: &[u8]) -> Result<Report, CallbackError> {
+        Err(CallbackError::NotExpected(self.name()))
+    }
+
+    /// Asks for a payment to be taken back, once; what became of it is reported later.
+    fn reverse<'a>(&'a self, _request: &'a ReversalRequest) -> BoxFuture<'a, PushOutcome> {
+        ready(not_offered(self.name(), "reversals")).boxed()
+    }
+
+    /// Asks about a receipt number; the answer is reported later. Asking moves no money.
+    fn ask_status<'a>(&'a self, _receipt_number: &'a str, _results: &'a str) -> BoxFuture<'a, PushOutcome> {
+        ready(not_offered(self.name(), "status queries")).boxed()
+    }
+}
+
+fn not_offered(name: &str, what: &str) -> PushOutcome {
+    let detail = format!("{name} has no {what}: do it in the provider's own portal");
+    PushOutcome::NotSent { reason: NotSentReason::Rejected, detail, retry_after_ms: None }
+}
+
+/// What a query says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QueryOutcome {
+    /// A result code; only "paid" is ever believed.
+    Result {
+        /// The code.
+        code: String,
+        /// The provider's words.
+        detail: String,
+    },
+    /// The customer is still being asked.
+    Pending,
+    /// Nothing to be learnt now.
+    Unavailable {
+        /// For a person, without secrets.
+        detail: String,
+        /// Ask less often.
+        rate_limited: bool,
+    },
+}
+
+/// Which part of the provider's list is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PullWindow {
+    /// From when, in milliseconds since 1970 UTC.
+    pub from_ms: u64,
+    /// Until when.
+    pub until_ms: u64,
+    /// How many lines were read before.
+    pub offset: u64,
+}
+
+/// A page of the provider's list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PullOutcome {
+    /// These lines; none if the window holds no more.
+    Listed(Vec<Listed>),
+    /// Nothing to be learnt now; the text is for a person.
+    Unavailable(String),
+}
+
+/// Money that the provider says it received for the shop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The provider's receipt number.
+    pub receipt_number: String,
+    /// Minor units.
+    pub amount_minor: i64,
+    /// The account as the payer or our push named it; empty for tills.
+    pub account: String,
+    /// When it was paid, in milliseconds since 1970 UTC.
+    pub paid_at_ms: Option<u64>,
+}
+
+/// What the provider reports by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// A payment.
+    Paid(Listed),
+    /// What became of a reversal or a status query.
+    Result {
+        /// The result code.
+        code: String,
+        /// The provider's words.
+        detail: String,
+        /// Of which request.
+        conversation: Option<String>,
+        /// The receipt number asked about.
+        receipt_number: Option<String>,
+        /// Its amount.
+        amount_minor: Option<i64>,
+        /// Such as `Completed`.
+        status: Option<String>,
+    },
+}
+
+/// A payment to be taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReversalRequest {
+    /// The provider's receipt number.
+    pub receipt_number: String,
+    /// Minor units.
+    pub amount_minor: i64,
+    /// Why, for the provider's records.
+    pub reason: String,
+    /// The path on which the result is reported.
+    pub results: String,
 }
 
 /// What a provider needs to ask a customer.

@@ -501,3 +501,53 @@ async fn cash_settles_with_a_receipt_of_its_own_for_each_attempt() {
     assert_eq!(attempt.state(), AttemptState::Paid);
     assert!(Cash.parse_callback(b"{}").is_err());
 }
+
+#[tokio::test]
+async fn the_list_registration_and_status_queries_answer_as_the_provider_does() {
+    let mut rig = Rig::start().await;
+    rig.client.register("/confirmations/ab").await.unwrap();
+    let by_hand = json!({ "phone": PAYS, "amount_minor": 6500, "account": "soda", "confirmations": 2 });
+    let url = format!("{}/simulator/pay", rig.base_url);
+    let paid: Value = rig.plain.post(url).json(&by_hand).send().await.unwrap().json().await.unwrap();
+    assert_eq!(paid["confirmed"], 2);
+    for _ in 0..2 {
+        let (path, body) = rig.callbacks.recv().await.unwrap();
+        assert_eq!(path, "/confirmations/ab");
+        let Ok(Report::Paid(line)) = rig.client.parse_report(&body) else { panic!("{body:?}") };
+        assert_eq!((line.amount_minor, line.account.as_str()), (6500, "soda"));
+    }
+    let now_ms = crate::clock::now().0;
+    let window = PullWindow { from_ms: now_ms - 60_000, until_ms: now_ms + 1_000, offset: 0 };
+    let PullOutcome::Listed(lines) = rig.client.pull(window).await else { panic!() };
+    assert_eq!(json!(lines[0].receipt_number), paid["receipt_number"]);
+    assert_eq!(rig.client.pull(PullWindow { offset: 1, ..window }).await, PullOutcome::Listed(Vec::new()));
+    let asked = rig.client.ask_status(&lines[0].receipt_number, "/results/ab").await;
+    assert!(matches!(asked, PushOutcome::Accepted(_)), "{asked:?}");
+    let (path, body) = rig.callbacks.recv().await.unwrap();
+    assert_eq!(path, "/results/ab");
+    let Ok(Report::Result { code, amount_minor, status, .. }) = rig.client.parse_report(&body) else { panic!() };
+    assert_eq!((code.as_str(), amount_minor, status.as_deref()), ("0", Some(6500), Some("Completed")));
+}
+
+#[tokio::test]
+async fn a_payment_is_taken_back_once_and_a_second_time_counts_as_done() {
+    let mut rig = Rig::start().await;
+    let by_hand = json!({ "phone": PAYS, "amount_minor": 6500 });
+    let url = format!("{}/simulator/pay", rig.base_url);
+    let paid: Value = rig.plain.post(url).json(&by_hand).send().await.unwrap().json().await.unwrap();
+    let reversal = ReversalRequest {
+        receipt_number: paid["receipt_number"].as_str().unwrap().to_owned(),
+        amount_minor: 6500,
+        reason: "wrong goods".to_owned(),
+        results: "/results/cd".to_owned(),
+    };
+    for expected in ["0", "R000001"] {
+        let asked = rig.client.reverse(&reversal).await;
+        assert!(matches!(asked, PushOutcome::Accepted(_)), "{asked:?}");
+        let (_, body) = rig.callbacks.recv().await.unwrap();
+        let Ok(Report::Result { code, .. }) = rig.client.parse_report(&body) else { panic!() };
+        assert_eq!(code, expected);
+    }
+    assert_eq!(rig.counts().await.reversals, 1);
+    assert!(rig.charged().await[0].reversed);
+}

@@ -2,9 +2,13 @@
 //! belongs to it, in one commit.
 
 use crdt_model::books::Payment;
+use crdt_model::ids::RecordId;
 use crdt_model::money::Money;
-use crdt_model::payment::{self, Alert, Attempt, AttemptEvent, AttemptState, Effect};
-use crdt_model::record::{Decline, Evidence, Fact, NAME_BYTES_MAX, Receipt, TEXT_BYTES_MAX};
+use crdt_model::payment::{self, Alert, Attempt, AttemptEvent, AttemptState, Effect, ReviewReason};
+use crdt_model::record::{
+    Decline, Evidence, Fact, IntentReview, NAME_BYTES_MAX, PaymentFact, Progress, Receipt, Stage, Suspense,
+    TEXT_BYTES_MAX, suspense_id,
+};
 use crdt_model::shop::Operation;
 use crdt_model::time::Timestamp;
 
@@ -24,7 +28,7 @@ pub(super) struct Word {
 }
 
 /// Applies `event` to an attempt, and makes everything that follows durable together with
-/// `rows`.
+/// `rows`. Gives the attempt as it is stored then.
 ///
 /// # Errors
 /// [`Stopped`]; then nothing of it is durable.
@@ -36,36 +40,54 @@ pub(super) async fn carry(
     word: &Word,
     rows: Vec<RowWrite>,
     now: Timestamp,
-) -> Result<(), Stopped> {
+) -> Result<Attempt, Stopped> {
     let mut after = before.clone();
     let effect = match after.apply(event, now.0) {
         Ok(effect) => effect,
         Err(refused) => {
             tracing::error!(%refused, "an attempt can't take what is said to have happened to it");
-            return write(shop, rows).await;
+            write(shop, rows).await?;
+            return Ok(before.clone());
         }
     };
     tell(&effect, payment);
     let mut all = rows.clone();
     all.push(put_attempt(&after));
-    let Some(fact) = fact(payment, before, &after, &effect, word, now) else {
-        return write(shop, all).await;
-    };
-    let operation = Operation { facts: vec![fact], ..Operation::default() };
+    let facts = facts(payment, before, &after, &effect, word, now);
+    if facts.is_empty() {
+        write(shop, all).await?;
+        return Ok(after);
+    }
+    let facts = without_known(shop, facts).await?;
+    let operation = Operation { facts, ..Operation::default() };
     match shop.record_with(operation, all.clone()).await {
         Ok(_) => {
             tracing::info!(state = ?after.state(), receipt = after.receipt_number(), "settled");
-            Ok(())
+            Ok(after)
         }
         Err(RecordError::Stopped(stopped)) => Err(stopped),
         Err(RecordError::Refused(error)) => {
             if is_booked(shop, payment, &after).await? {
-                return write(shop, all).await;
+                write(shop, all).await?;
+                return Ok(after);
             }
             tracing::error!(%error, receipt = after.receipt_number(), "an outcome can't be booked: a person must settle this payment");
-            write(shop, set_aside(before, event, rows, now).unwrap_or(all)).await
+            set_aside(shop, payment, before, event, word, rows, now).await
         }
     }
+}
+
+/// Money in suspense is booked once, whatever repeats: by callback first, by the list later.
+async fn without_known(shop: &ShopHandle, facts: Vec<Fact>) -> Result<Vec<Fact>, Stopped> {
+    shop.ask(move |shop| {
+        let known = |fact: &Fact| {
+            let Fact::Payment(PaymentFact::Suspense(suspense)) = fact else { return false };
+            let id = suspense_id(shop.business(), &suspense.provider, &suspense.number);
+            shop.books().suspense_entry(id).is_some()
+        };
+        facts.into_iter().filter(|fact| !known(fact)).collect()
+    })
+    .await
 }
 
 /// Records that an intent is not asked for, without an attempt.
@@ -83,17 +105,37 @@ pub(super) async fn write(shop: &ShopHandle, rows: Vec<RowWrite>) -> Result<(), 
     if rows.is_empty() { Ok(()) } else { shop.write_rows(rows).await }
 }
 
-/// A receipt number that already pays something else is none of this attempt's: it is kept as
-/// money without a number of its own, for a person.
-fn set_aside(before: &Attempt, event: &AttemptEvent, rows: Vec<RowWrite>, now: Timestamp) -> Option<Vec<RowWrite>> {
-    let AttemptEvent::CalledBack(result) = event else { return None };
-    let mut result = result.clone();
-    result.receipt_number = None;
+/// A receipt number that already pays something else is none of this attempt's: what came is kept
+/// as it is, and people must look.
+async fn set_aside(
+    shop: &ShopHandle,
+    payment: &Payment,
+    before: &Attempt,
+    event: &AttemptEvent,
+    word: &Word,
+    mut rows: Vec<RowWrite>,
+    now: Timestamp,
+) -> Result<Attempt, Stopped> {
     let mut attempt = before.clone();
-    attempt.apply(&AttemptEvent::CalledBack(result), now.0).ok()?;
-    let mut rows = rows;
-    rows.push(put_attempt(&attempt));
-    Some(rows)
+    if let AttemptEvent::CalledBack(result) = event {
+        let mut result = result.clone();
+        result.receipt_number = None;
+        if attempt.apply(&AttemptEvent::CalledBack(result), now.0).is_ok() {
+            rows.push(put_attempt(&attempt));
+        }
+    }
+    let reason = attempt.review().unwrap_or(ReviewReason::SecondReceipt);
+    tracing::debug!(code = word.code, ?reason, "set aside");
+    let operation = Operation { facts: vec![review_fact(payment, &attempt, reason)], ..Operation::default() };
+    match shop.record_with(operation, rows.clone()).await {
+        Ok(_) => Ok(attempt),
+        Err(RecordError::Stopped(stopped)) => Err(stopped),
+        Err(RecordError::Refused(error)) => {
+            tracing::error!(%error, "a review can't be recorded");
+            write(shop, rows).await?;
+            Ok(attempt)
+        }
+    }
 }
 
 /// The receipt is in the journal already, as when the attempt's row came from a backup.
@@ -107,36 +149,70 @@ async fn is_booked(shop: &ShopHandle, payment: &Payment, attempt: &Attempt) -> R
     .await
 }
 
-fn fact(
+fn facts(
     payment: &Payment,
     before: &Attempt,
     after: &Attempt,
     effect: &Effect,
     word: &Word,
     now: Timestamp,
-) -> Option<Fact> {
-    match effect {
-        Effect::Book { receipt_number } | Effect::BookLate { receipt_number } => Some(Fact::Receipt(Receipt {
+) -> Vec<Fact> {
+    let receipt = |number: &String| {
+        Fact::Receipt(Receipt {
             intent: payment.intent,
             provider: payment.provider.clone(),
-            number: receipt_number.clone(),
+            number: number.clone(),
             amount: Money::new(after.amount_minor(), payment.amount.currency),
             paid_at: word.paid_at.unwrap_or(now),
             evidence: evidence(after),
             attempt: after.number(),
-            test: is_test(receipt_number),
-        })),
-        Effect::Unchanged
-        | Effect::Moved
-        | Effect::Call
-        | Effect::AwaitReceiptNumber
-        | Effect::Suspend { .. }
-        | Effect::Review(_)
-        | Effect::Alert(_) => {
-            let failed = before.state() != AttemptState::Failed && after.state() == AttemptState::Failed;
-            failed.then(|| decline_fact(payment, after.number(), word))
+            test: is_test(number),
+        })
+    };
+    match effect {
+        Effect::Book { receipt_number } => vec![receipt(receipt_number)],
+        Effect::BookLate { receipt_number } => {
+            vec![receipt(receipt_number), review_fact(payment, after, ReviewReason::PaidAfterFailure)]
+        }
+        Effect::Suspend { reason, receipt_number, amount_minor } => {
+            let number = receipt_number.clone().or_else(|| after.ids().map(|ids| ids.checkout_id.clone()));
+            let number = number.unwrap_or_else(|| format!("{}/{}", payment.intent, after.number()));
+            let suspense = Suspense {
+                provider: payment.provider.clone(),
+                test: is_test(&number),
+                number,
+                amount: Money::new(amount_minor.unwrap_or_default(), payment.amount.currency),
+                paid_at: word.paid_at.unwrap_or(now),
+                evidence: Evidence::Callback,
+                reason: Some(*reason),
+                intent: Some(payment.intent),
+                account: String::new(),
+            };
+            vec![review_fact(payment, after, *reason), Fact::Payment(PaymentFact::Suspense(suspense))]
+        }
+        Effect::Review(reason) => vec![review_fact(payment, after, *reason)],
+        Effect::Unchanged | Effect::Moved | Effect::Call | Effect::AwaitReceiptNumber | Effect::Alert(_) => {
+            if before.state() == after.state() {
+                return Vec::new();
+            }
+            match after.state() {
+                AttemptState::Failed => vec![decline_fact(payment, after.number(), word)],
+                AttemptState::Accepted => vec![progress_fact(after, Stage::Asked)],
+                AttemptState::Unknown | AttemptState::Quarantine => vec![progress_fact(after, Stage::Unknown)],
+                AttemptState::Ready | AttemptState::Calling | AttemptState::Paid | AttemptState::LatePaid => Vec::new(),
+            }
         }
     }
+}
+
+fn review_fact(payment: &Payment, attempt: &Attempt, reason: ReviewReason) -> Fact {
+    Fact::Payment(PaymentFact::Review(IntentReview { intent: payment.intent, attempt: attempt.number(), reason }))
+}
+
+/// What a till shows meanwhile.
+pub(super) fn progress_fact(attempt: &Attempt, stage: Stage) -> Fact {
+    let (intent, attempt) = (RecordId(attempt.intent()), attempt.number());
+    Fact::Payment(PaymentFact::Progress(Progress { intent, attempt, stage }))
 }
 
 fn decline_fact(payment: &Payment, attempt: u32, word: &Word) -> Fact {
@@ -149,7 +225,7 @@ fn decline_fact(payment: &Payment, attempt: u32, word: &Word) -> Fact {
 }
 
 /// The longest start of `text` that fits.
-fn cut(text: &str, bytes_max: usize) -> String {
+pub(super) fn cut(text: &str, bytes_max: usize) -> String {
     let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -168,7 +244,7 @@ fn evidence(attempt: &Attempt) -> Evidence {
 }
 
 /// The simulator's numbers: TEST and twelve characters. The provider's own have ten in all.
-fn is_test(receipt_number: &str) -> bool {
+pub(super) fn is_test(receipt_number: &str) -> bool {
     receipt_number.strip_prefix("TEST").is_some_and(|rest| rest.len() == 12)
 }
 
@@ -177,7 +253,7 @@ fn tell(effect: &Effect, payment: &Payment) {
     match effect {
         Effect::Suspend { reason, receipt_number, amount_minor } => tracing::error!(
             %intent, ?reason, receipt = receipt_number, amount_minor, asked_minor = payment.amount.minor,
-            "money that does not fit its payment: nothing is booked, a person must look"
+            "money that does not fit its payment: it is in suspense, people must look"
         ),
         Effect::Review(reason) => tracing::error!(%intent, ?reason, "a person must look at this payment"),
         Effect::BookLate { receipt_number } => tracing::error!(

@@ -5,18 +5,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use axum::{Json, Router};
 use crdt_model::ids::RecordId;
-use crdt_model::payment::callback_token;
+use crdt_model::payment::{CallbackToken, callback_token};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, watch};
 use uuid::Uuid;
 
 use super::StartError;
+use super::inbox::{self, Body as MailBody, Mail, Subject};
 use super::rows::Arrival;
 use crate::payments::{CALLBACK_BYTES_MAX, CALLBACK_ROUTE};
 use crate::shop_handle::ShopHandle;
@@ -41,6 +44,12 @@ pub(super) struct Door {
     token_key: [u8; 32],
     readers: Semaphore,
     arrived: Arc<Notify>,
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Door").finish_non_exhaustive()
+    }
 }
 
 impl Door {
@@ -79,9 +88,114 @@ impl Door {
     }
 }
 
+impl Door {
+    /// Keeps what the provider reports by itself.
+    async fn keep_mail(&self, mail: Mail) -> StatusCode {
+        let reader = self.shop.reader().as_ref();
+        match mail.is_stored(reader).and_then(|stored| Ok((stored, inbox::is_crowded(reader)?))) {
+            Ok((true, _)) => return StatusCode::OK,
+            Ok((false, false)) => {}
+            Ok((false, true)) => {
+                tracing::error!("too many reports wait to be taken in: look for who sends them");
+                return StatusCode::TOO_MANY_REQUESTS;
+            }
+            Err(error) => {
+                tracing::error!(%error, "a report can't be kept: it is left to the provider to repeat it");
+                return StatusCode::SERVICE_UNAVAILABLE;
+            }
+        }
+        if self.shop.write_rows(vec![mail.put()]).await.is_err() {
+            return StatusCode::SERVICE_UNAVAILABLE;
+        }
+        self.arrived.notify_one();
+        StatusCode::OK
+    }
+
+    async fn read(&self, request: Request) -> Result<Vec<u8>, StatusCode> {
+        let Ok(_reading) = self.readers.try_acquire() else { return Err(StatusCode::SERVICE_UNAVAILABLE) };
+        match tokio::time::timeout(BODY_WAIT, read(request.into_body())).await {
+            Ok(Some(body)) => Ok(body),
+            Ok(None) => Err(StatusCode::PAYLOAD_TOO_LARGE),
+            Err(_) => Err(StatusCode::REQUEST_TIMEOUT),
+        }
+    }
+}
+
+/// Where payments made by hand are reported. One secret for the relay: only the provider learns it.
+pub(super) fn confirmation_path(token_key: &[u8; 32]) -> String {
+    format!("/confirmations/{}", confirmation_token(token_key).to_hex())
+}
+
+/// Where the result of a reversal is reported.
+pub(super) fn result_path(proposal: RecordId, token_key: &[u8; 32]) -> String {
+    format!("/results/{}/{}", proposal.0.as_simple(), result_token(proposal, token_key).to_hex())
+}
+
+fn confirmation_token(token_key: &[u8; 32]) -> CallbackToken {
+    callback_token(&blake3::derive_key("tillmesh 2026 relay confirmations", token_key), Uuid::nil(), 0)
+}
+
+fn result_token(proposal: RecordId, token_key: &[u8; 32]) -> CallbackToken {
+    callback_token(&blake3::derive_key("tillmesh 2026 relay results", token_key), proposal.0, 0)
+}
+
+/// What the provider may call.
+pub(super) fn router(door: Arc<Door>) -> Router {
+    Router::new()
+        .route(CALLBACK_ROUTE, post(take))
+        .route("/confirmations/{token}", post(confirm))
+        .route("/validations/{token}", post(validate))
+        .route("/results/{proposal}/{token}", post(result))
+        .with_state(door)
+}
+
+async fn confirm(State(door): State<Arc<Door>>, Path(token): Path<String>, request: Request) -> Response {
+    if !confirmation_token(&door.token_key).matches(&token) {
+        return refused().into_response();
+    }
+    match door.read(request).await {
+        Ok(body) => said(door.keep_mail(Mail::Confirmation(MailBody(body))).await),
+        Err(status) => status.into_response(),
+    }
+}
+
+/// Asked before a customer pays by hand: any payment is taken, and nothing is recorded.
+async fn validate(State(door): State<Arc<Door>>, Path(token): Path<String>) -> Response {
+    if confirmation_token(&door.token_key).matches(&token) { said(StatusCode::OK) } else { refused().into_response() }
+}
+
+async fn result(
+    State(door): State<Arc<Door>>,
+    Path((proposal, token)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    let proposal = Uuid::try_parse(&proposal).map(RecordId);
+    let Some(proposal) = proposal.ok().filter(|proposal| result_token(*proposal, &door.token_key).matches(&token))
+    else {
+        return refused().into_response();
+    };
+    match door.read(request).await {
+        Ok(body) => said(door.keep_mail(Mail::Result(Subject::of(proposal), MailBody(body))).await),
+        Err(status) => status.into_response(),
+    }
+}
+
+fn refused() -> StatusCode {
+    tracing::warn!("something called the callback address without a valid token");
+    StatusCode::NOT_FOUND
+}
+
+/// The provider's own form of an answer.
+fn said(status: StatusCode) -> Response {
+    if status == StatusCode::OK {
+        return Json(json!({ "ResultCode": 0, "ResultDesc": "Accepted" })).into_response();
+    }
+    status.into_response()
+}
+
 /// Takes callbacks until the relay stops.
 pub(super) async fn serve(listener: TcpListener, door: Arc<Door>, mut stop: watch::Receiver<bool>) {
-    let router = Router::new().route(CALLBACK_ROUTE, post(take)).with_state(door);
+    let router = router(door);
     let mut stopping = stop.clone();
     // A sender that is gone means the same as being told.
     let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
@@ -105,15 +219,10 @@ async fn take(
     Path((intent, number, token)): Path<(String, String, String)>,
     request: Request,
 ) -> StatusCode {
-    let Some((intent, number)) = door.admit(&intent, &number, &token) else {
-        tracing::warn!("something called the callback address without a valid token");
-        return StatusCode::NOT_FOUND;
-    };
-    let Ok(_reading) = door.readers.try_acquire() else { return StatusCode::SERVICE_UNAVAILABLE };
-    match tokio::time::timeout(BODY_WAIT, read(request.into_body())).await {
-        Ok(Some(body)) => door.keep(intent, number, &body).await,
-        Ok(None) => StatusCode::PAYLOAD_TOO_LARGE,
-        Err(_) => StatusCode::REQUEST_TIMEOUT,
+    let Some((intent, number)) = door.admit(&intent, &number, &token) else { return refused() };
+    match door.read(request).await {
+        Ok(body) => door.keep(intent, number, &body).await,
+        Err(status) => status,
     }
 }
 

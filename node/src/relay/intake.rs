@@ -6,6 +6,7 @@ use crdt_model::payment::{
     Attempt, AttemptRefused, AttemptState, account_reference, callback_token, needs_confirmation, next_attempt_number,
 };
 use crdt_model::record::Fact;
+use crdt_model::shop::PromiseLimits;
 use crdt_model::time::Timestamp;
 
 use super::Waiting;
@@ -17,6 +18,9 @@ use crate::shop_handle::{ReadError, ShopHandle, Stopped};
 /// Between two attempts of one intent: the provider refuses the same amount and customer within
 /// two minutes.
 pub(super) const RETRY_PAUSE_MS: u64 = 2 * 60 * 1000;
+
+/// A retry is for a customer who is there: of an intent younger than this, or asked for within it.
+pub(super) const RETRY_AGE_MAX_MS: u64 = 15 * 60 * 1000;
 
 /// An intent as the shop has it.
 #[derive(Debug, Clone)]
@@ -69,6 +73,17 @@ impl Case {
             && payment.ledger == Some(self.view.ledger)
     }
 
+    /// Whether the intent is this relay's, in whatever epoch and state.
+    pub(super) fn is_ours(&self) -> bool {
+        self.payment.ledger.is_some_and(|ledger| ledger.relay == self.view.ledger.relay)
+    }
+
+    /// An attempt whose row was lost, with the little that is certain: it was called after the
+    /// intent was made.
+    pub(super) fn remake(&self, number: u32) -> Attempt {
+        Attempt::new(self.payment.intent.0, number, self.payment.amount.minor, self.payment.time.wall().0)
+    }
+
     /// Judges an intent of this ledger, given every attempt made so far.
     pub(super) fn judge(
         &self,
@@ -97,22 +112,31 @@ impl Case {
         }
         let confirmed = payment.confirmed.map(|at| at.wall());
         let last = attempts.iter().filter(|one| one.state() == AttemptState::Failed).map(Attempt::changed_at_ms).max();
+        let retried = payment.retries.iter().find(|(after, _)| *after + 1 == number).map(|(_, at)| at.wall());
         if let Some(last) = last {
             // Never again by itself: somebody asked for it after the last attempt had failed.
-            if confirmed.is_none_or(|confirmed| confirmed.0 < last) {
+            let asked = retried.or(confirmed.filter(|confirmed| confirmed.0 >= last));
+            let Some(asked) = asked else { return Verdict::Wait(Waiting::Confirmation) };
+            let fresh = payment.time.wall().max(confirmed.unwrap_or_default()).max(asked);
+            if now.0.saturating_sub(fresh.0) > RETRY_AGE_MAX_MS && ready.is_none() {
                 return Verdict::Wait(Waiting::Confirmation);
             }
             if now.0.saturating_sub(last) < RETRY_PAUSE_MS {
                 return Verdict::Wait(Waiting::Pause);
             }
         }
-        let asked = payment.time.wall().max(confirmed.unwrap_or_default());
+        let asked = payment.time.wall().max(confirmed.unwrap_or_default()).max(retried.unwrap_or_default());
         if needs_confirmation(asked.0, now.0, stale_ms) {
             return Verdict::Wait(Waiting::Confirmation);
         }
         Verdict::Push(
             ready.cloned().unwrap_or_else(|| Attempt::new(payment.intent.0, number, payment.amount.minor, now.0)),
         )
+    }
+
+    /// The limits on what may be promised.
+    pub(super) fn limits(&self) -> PromiseLimits {
+        self.view.limits()
     }
 
     /// What the provider is told. The phone number comes from the personal part of the intent's

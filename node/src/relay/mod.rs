@@ -3,7 +3,9 @@
 
 mod booking;
 mod callbacks;
+mod coverage;
 mod engine;
+pub(crate) mod inbox;
 mod intake;
 mod rows;
 mod standing;
@@ -16,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crdt_model::ids::RecordId;
-use crdt_model::payment::{Attempt, FIRST_PUSH_AGE_MAX_MS};
+use crdt_model::payment::{Attempt, FIRST_PUSH_AGE_MAX_MS, callback_token};
 use crdt_model::record::{Ledger, Role};
 use crdt_model::shop::Identity;
 use crdt_model::time::Timestamp;
@@ -24,7 +26,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::payments::mpesa::MpesaClientError;
-use crate::payments::{MpesaClient, MpesaConfig, PaymentProvider};
+use crate::payments::{MpesaClient, MpesaConfig, PaymentProvider, Webhook, WebhookConfig};
 use crate::shop_handle::{ShopHandle, Stopped};
 use engine::Engine;
 use standing::View;
@@ -37,6 +39,8 @@ pub use standing::Standing;
 pub struct RelayConfig {
     /// How to reach M-PESA; without it the relay only stores, and settles cash.
     pub mpesa: Option<MpesaConfig>,
+    /// Other providers, each behind a service of the shop's own.
+    pub webhooks: Vec<WebhookConfig>,
     /// Where the provider's callbacks are taken, never the API's address. Port 0 takes a free
     /// one; `mpesa.callback_base_url` may then name port 0 of this machine too.
     pub callbacks: Option<SocketAddr>,
@@ -52,17 +56,40 @@ pub struct RelayConfig {
     /// How long [`Relay::stop`] waits for answers of the provider. What is cut off then is in
     /// doubt, and never pushed again by itself.
     pub stop_grace: Duration,
+    /// How often the provider's list of recent transactions is read. 15 minutes: its rates are
+    /// unpublished.
+    pub pull_every: Duration,
+    /// How many queries a minute the whole relay may make. 5: what the sandbox has been seen to
+    /// allow.
+    pub queries_a_minute: u32,
+    /// After how long a push that the provider's list lacks was certainly not paid: 2 hours and 10
+    /// minutes, since a payment may appear in it late. Shorter is for trials alone.
+    pub absent_after: Duration,
+    /// After how long a receipt that the list lacks is a suspect: a day.
+    pub dispute_after: Duration,
+    /// After how long an open payment goes to a person: 48 hours, which is as far as the list reaches.
+    pub open_max: Duration,
+    /// How often lines of statements are looked for, which come from other parts of the node. A
+    /// second: a person waits for them.
+    pub mail_every: Duration,
 }
 
 impl Default for RelayConfig {
     fn default() -> Self {
         Self {
             mpesa: None,
+            webhooks: Vec::new(),
             callbacks: None,
             stale_intent: Duration::from_millis(FIRST_PUSH_AGE_MAX_MS),
             claim_quiet: Duration::from_secs(2),
             check_every: Duration::from_secs(30),
             stop_grace: Duration::from_secs(10),
+            pull_every: Duration::from_secs(15 * 60),
+            queries_a_minute: 5,
+            absent_after: Duration::from_millis(coverage::ABSENT_AFTER_MS),
+            dispute_after: Duration::from_millis(coverage::DISPUTE_AFTER_MS),
+            open_max: Duration::from_millis(coverage::LISTED_MS),
+            mail_every: Duration::from_secs(1),
         }
     }
 }
@@ -80,6 +107,9 @@ pub enum StartError {
     /// The M-PESA client.
     #[error(transparent)]
     Mpesa(#[from] MpesaClientError),
+    /// Another provider.
+    #[error(transparent)]
+    Webhook(#[from] crate::payments::webhook::WebhookError),
     /// Nobody would hear the provider.
     #[error("M-PESA needs a listener for its callbacks: give one with --callbacks")]
     NoCallbacks,
@@ -135,6 +165,7 @@ pub struct Relay {
     callbacks: Option<SocketAddr>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
+    door: Arc<callbacks::Door>,
 }
 
 impl Relay {
@@ -169,6 +200,19 @@ impl Relay {
         };
         let bound = listener.as_ref().map(|(_, bound)| *bound);
         let mpesa = config.mpesa.clone().map(|mpesa| mpesa_client(mpesa, bound)).transpose()?;
+        Self::start_over(shop, identity, config, clock, mpesa, listener).await
+    }
+
+    /// Starts with a provider of the caller's, which the simulation reaches without a network.
+    pub(crate) async fn start_over(
+        shop: ShopHandle,
+        identity: &Identity,
+        config: RelayConfig,
+        clock: Clock,
+        mpesa: Option<Arc<dyn PaymentProvider>>,
+        listener: Option<(tokio::net::TcpListener, SocketAddr)>,
+    ) -> Result<Self, StartError> {
+        let bound = listener.as_ref().map(|(_, bound)| *bound);
         let token_key = token_key(identity);
         let arrived = Arc::new(Notify::new());
         let stop = watch::Sender::new(false);
@@ -182,14 +226,23 @@ impl Relay {
             queued: 0,
             asking: 0,
         });
-        let mut engine = Engine::new(shop.clone(), mpesa, config, clock, token_key, publish);
+        let mut others: BTreeMap<String, Arc<dyn PaymentProvider>> = BTreeMap::new();
+        for webhook in &config.webhooks {
+            others.insert(webhook.name.clone(), Arc::new(Webhook::new(webhook.clone())?));
+        }
+        let mut engine = Engine::new(shop.clone(), mpesa, others, config, clock, token_key, publish);
         engine.recover().await?;
+        let door = callbacks::Door::new(shop, token_key, Arc::clone(&arrived));
         if let Some((listener, _)) = listener {
-            let door = callbacks::Door::new(shop, token_key, Arc::clone(&arrived));
-            tasks.spawn(callbacks::serve(listener, door, stop.subscribe()));
+            tasks.spawn(callbacks::serve(listener, Arc::clone(&door), stop.subscribe()));
         }
         tasks.spawn(engine.run(arrived, stop.subscribe()));
-        Ok(Self { status, callbacks: bound, stop, tasks })
+        Ok(Self { status, callbacks: bound, stop, tasks, door })
+    }
+
+    /// What the provider may call, without a network.
+    pub(crate) fn callback_router(&self) -> axum::Router {
+        callbacks::router(Arc::clone(&self.door))
     }
 
     /// Where callbacks are taken.
@@ -230,8 +283,15 @@ pub fn attempts(shop: &ShopHandle, intent: RecordId) -> Result<Vec<Attempt>, Att
     rows::attempts(shop.reader().as_ref(), intent)
 }
 
+/// The path on which the provider reports about an attempt of `identity`'s relay. It holds the
+/// attempt's secret.
+pub(crate) fn callback_path_of(identity: &Identity, intent: RecordId, number: u32) -> String {
+    let token = callback_token(&token_key(identity), intent.0, number);
+    crate::payments::callback_path(intent.0, number, &token)
+}
+
 /// The wall clock; tests bring their own.
-type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Derived, so that a callback is known even when the relay's rows were lost.
 fn token_key(identity: &Identity) -> [u8; 32] {

@@ -2,7 +2,7 @@
 
 use crdt_model::document::{DocumentId, field_key};
 use crdt_model::record::Ledger;
-use crdt_model::shop::{Operation, PAYING_RELAY, Settings, Shop};
+use crdt_model::shop::{Operation, PAYING_RELAY, PromiseLimits, Settings, Shop};
 
 use crate::shop_handle::{RecordError, ShopHandle, Stopped};
 
@@ -77,6 +77,10 @@ impl View {
             (Some(named), Some(own)) if named != own => Standing::OtherShortcode,
             (Some(_) | None, Some(_) | None) => Standing::Paying,
         }
+    }
+
+    pub(super) fn limits(&self) -> PromiseLimits {
+        self.settings.promises
     }
 
     pub(super) fn may_claim(&self) -> bool {

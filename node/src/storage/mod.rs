@@ -13,6 +13,7 @@ mod contract;
 mod device;
 mod error;
 mod file;
+mod file_in_memory;
 pub mod marker;
 mod memory;
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod tables;
 mod tail;
 
 pub use error::{OpenError, StorageError};
+pub(crate) use file_in_memory::FileInMemory;
 pub use marker::{Break, Continuity, MarkerError, RestoreMarker};
 pub use memory::{MemoryDisk, MemoryStorage};
 pub use redb::RedbStorage;

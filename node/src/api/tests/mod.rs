@@ -5,5 +5,6 @@ mod day;
 mod handoffs;
 mod idempotency;
 mod openapi;
+mod payment_care;
 mod support;
 mod two_tills;

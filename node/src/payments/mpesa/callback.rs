@@ -61,7 +61,7 @@ fn text(value: &Value) -> Option<String> {
 }
 
 /// `1`, `1.0` or `1.50` shillings as cents, exactly.
-fn shillings(text: &str) -> Option<i64> {
+pub(in super::super) fn shillings(text: &str) -> Option<i64> {
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let cents = part.trim_end_matches('0');

@@ -9,10 +9,17 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::super::http;
+use super::super::phone::Phone;
 use super::join;
 
 pub(in super::super) const TOKEN_PATH: &str = "/oauth/v1/generate";
 pub(in super::super) const STK_PUSH_PATH: &str = "/mpesa/stkpush/v1/processrequest";
+pub(in super::super) const STK_QUERY_PATH: &str = "/mpesa/stkpushquery/v1/query";
+pub(in super::super) const STATUS_PATH: &str = "/mpesa/transactionstatus/v1/query";
+pub(in super::super) const REVERSAL_PATH: &str = "/mpesa/reversal/v1/request";
+pub(in super::super) const C2B_REGISTER_PATH: &str = "/mpesa/c2b/v2/registerurl";
+pub(in super::super) const PULL_REGISTER_PATH: &str = "/pulltransactions/v1/register";
+pub(in super::super) const PULL_QUERY_PATH: &str = "/pulltransactions/v1/query";
 
 /// What kind of account the shop has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -67,6 +74,19 @@ pub struct MpesaConfig {
     /// connection that is never made is told from an answer that never comes.
     #[serde(default = "default_connect_timeout_ms")]
     pub connect_timeout_ms: u64,
+    /// Whether the provider's list of recent transactions may be asked for: the shop has to be
+    /// allowed to. A till has no reference in it, so nothing is proven absent there.
+    #[serde(default)]
+    pub pull: bool,
+    /// The phone number that the shop registered for that list.
+    #[serde(default)]
+    pub pull_phone: Option<String>,
+    /// Who asks for reversals and transaction states, from the organisation portal.
+    #[serde(default)]
+    pub initiator: Option<String>,
+    /// The initiator's password, encrypted for the provider, from the developer portal. Secret.
+    #[serde(default)]
+    pub security_credential: Option<String>,
 }
 
 /// A credentials file that can't be used.
@@ -144,9 +164,15 @@ impl MpesaConfig {
             ("consumer_secret", &self.consumer_secret),
             ("passkey", &self.passkey),
         ] {
-            if text.is_empty() || text.len() > SECRET_BYTES_MAX || !text.bytes().all(is_graphic) {
-                return wrong(key, "copy it from the developer portal, without spaces");
-            }
+            check_secret(key, text)?;
+        }
+        for (key, text) in [("initiator", &self.initiator), ("security_credential", &self.security_credential)] {
+            text.as_ref().map_or(Ok(()), |text| check_secret(key, text))?;
+        }
+        if let Some(phone) = &self.pull_phone {
+            phone
+                .parse::<Phone>()
+                .map_err(|error| ConfigError::Value { key: "pull_phone", problem: error.to_string() })?;
         }
         check_number("shortcode", &self.shortcode)?;
         if let Some(till_number) = &self.till_number {
@@ -194,7 +220,7 @@ impl fmt::Debug for MpesaConfig {
 }
 
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
-const SECRET_BYTES_MAX: usize = 512;
+const SECRET_BYTES_MAX: usize = 1024;
 const TIMEOUT_MS_MAX: u64 = 300_000;
 
 fn default_transaction_type() -> TransactionType {
@@ -213,6 +239,13 @@ fn default_connect_timeout_ms() -> u64 {
 
 fn wrong<T>(key: &'static str, problem: &str) -> Result<T, ConfigError> {
     Err(ConfigError::Value { key, problem: problem.to_owned() })
+}
+
+fn check_secret(key: &'static str, text: &str) -> Result<(), ConfigError> {
+    if text.is_empty() || text.len() > SECRET_BYTES_MAX || !text.bytes().all(is_graphic) {
+        return wrong(key, "copy it from the developer portal, without spaces");
+    }
+    Ok(())
 }
 
 fn check_number(key: &'static str, text: &str) -> Result<(), ConfigError> {

@@ -4,28 +4,38 @@
 mod answer;
 mod callback;
 mod config;
+mod listed;
 mod push_body;
+mod requests;
 mod token;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crdt_model::payment::ProviderIds;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use reqwest::{Client, StatusCode, Url};
-use tokio::net::TcpStream;
+use reqwest::{Method, StatusCode, Url};
+use serde_json::Value;
 use tracing::Instrument;
 
-use super::http::{self, BodyError};
+use super::wire::{Auth, HttpWire, Wire, WireAnswer, WireError, WireRequest};
 use super::{
-    CallbackError, CallbackReport, NotReady, NotSentReason, PaymentProvider, PushOutcome, PushRequest, Unsupported,
+    CallbackError, CallbackReport, NotReady, NotSentReason, PaymentProvider, PullOutcome, PullWindow, PushOutcome,
+    PushRequest, QueryOutcome, Report, ReversalRequest, Unsupported,
 };
 use answer::{PushAnswer, read_answer};
 use token::TokenCache;
 
 pub use config::{ConfigError, MpesaConfig, TransactionType};
 
-pub(super) use config::{STK_PUSH_PATH, TOKEN_PATH};
+pub(super) use callback::shillings;
+pub(super) use config::{
+    C2B_REGISTER_PATH, PULL_QUERY_PATH, PULL_REGISTER_PATH, REVERSAL_PATH, STATUS_PATH, STK_PUSH_PATH, STK_QUERY_PATH,
+    TOKEN_PATH,
+};
 pub(super) use push_body::{password, read_timestamp, timestamp};
+pub(super) use requests::{plain_time, read_plain_time};
 
 const NAME: &str = "mpesa";
 const CURRENCY: &str = "KES";
@@ -37,7 +47,7 @@ const SHILLINGS_MAX: i64 = 250_000;
 #[derive(Debug)]
 pub struct MpesaClient {
     config: MpesaConfig,
-    http: Client,
+    wire: Arc<dyn Wire>,
     tokens: TokenCache,
 }
 
@@ -63,9 +73,14 @@ impl MpesaClient {
         let loopback_only = config.base_url.scheme() == "http";
         let connect_timeout = Duration::from_millis(config.connect_timeout_ms);
         let timeout = Duration::from_millis(config.timeout_ms);
-        let http = http::client(loopback_only, connect_timeout, timeout).map_err(MpesaClientError::Tls)?;
-        let tokens = TokenCache::new(http.clone(), &config);
-        Ok(Self { config, http, tokens })
+        let wire = HttpWire::new(loopback_only, connect_timeout, timeout).map_err(MpesaClientError::Tls)?;
+        Ok(Self::over(config, Arc::new(wire)))
+    }
+
+    /// A client whose bytes go over `wire`; the configuration has been checked.
+    pub(crate) fn over(config: MpesaConfig, wire: Arc<dyn Wire>) -> Self {
+        let tokens = TokenCache::new(Arc::clone(&wire), &config);
+        Self { config, wire, tokens }
     }
 
     /// The configuration it was made with.
@@ -100,48 +115,44 @@ impl MpesaClient {
         self.send(&body, token.text()).await.into_outcome()
     }
 
-    async fn send(&self, body: &serde_json::Value, token: &str) -> PushAnswer {
-        let url = self.config.endpoint(STK_PUSH_PATH);
-        let sent = self.http.post(url).bearer_auth(token).json(body).send().await;
-        let response = match sent {
-            Ok(response) => response,
-            Err(error) if error.is_connect() || error.is_builder() => {
-                return PushAnswer::NotSent {
-                    reason: NotSentReason::Unreachable,
-                    detail: describe(&error),
-                    retry_after_ms: None,
-                };
-            }
-            Err(error) => {
-                return PushAnswer::Ambiguous { detail: describe(&error) };
-            }
-        };
-        let status = response.status();
-        match http::read_body(response).await {
-            Ok(body) => read_answer(status, &body),
-            Err(BodyError::TooLarge) => {
-                PushAnswer::Ambiguous { detail: format!("an oversized answer, status {status}") }
+    async fn send(&self, body: &Value, token: &str) -> PushAnswer {
+        match self.post(STK_PUSH_PATH, body, token).await {
+            Ok(answer) => read_answer(answer.status, &answer.body),
+            Err(WireError::NotSent(detail)) => {
+                PushAnswer::NotSent { reason: NotSentReason::Unreachable, detail, retry_after_ms: None }
             }
             // Neither status needs its body to be certain.
-            Err(BodyError::Broken(error)) => match status {
-                StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS => read_answer(status, b""),
-                _ => PushAnswer::Ambiguous { detail: describe(&error) },
-            },
+            Err(WireError::BodyBroken(status @ (StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS), _)) => {
+                read_answer(status, b"")
+            }
+            Err(error) => PushAnswer::Ambiguous { detail: error.to_string() },
         }
     }
 
-    async fn reach(&self) -> Result<(), NotReady> {
-        let url = &self.config.base_url;
-        let away = |detail: String| NotReady::Unreachable(detail);
-        let host = url.host_str().ok_or_else(|| away("base_url has no host".to_owned()))?;
-        let port = url.port_or_known_default().unwrap_or(443);
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let limit = Duration::from_millis(self.config.connect_timeout_ms);
-        match tokio::time::timeout(limit, TcpStream::connect((bare, port))).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(away(format!("{host}: {error}"))),
-            Err(_) => Err(away(format!("{host}: no connection within {} ms", limit.as_millis()))),
+    async fn post(&self, path: &str, body: &Value, token: &str) -> Result<WireAnswer, WireError> {
+        let request = WireRequest {
+            method: Method::POST,
+            url: self.config.endpoint(path),
+            auth: Auth::Bearer(token.to_owned()),
+            headers: Vec::new(),
+            body: Some(serde_json::to_vec(body).unwrap_or_default()),
+        };
+        self.wire.send(request).await
+    }
+
+    /// Posts what may be sent again without harm; a refused token is renewed once.
+    async fn ask(&self, path: &str, body: &Value) -> Result<WireAnswer, String> {
+        let token = self.tokens.current().await.map_err(token::TokenError::into_words)?;
+        let answer = self.post(path, body, token.text()).await.map_err(|error| error.to_string())?;
+        if !matches!(read_answer(answer.status, &answer.body), PushAnswer::TokenRefused(_)) {
+            return Ok(answer);
         }
+        let token = self.tokens.renew(token.generation()).await.map_err(token::TokenError::into_words)?;
+        self.post(path, body, token.text()).await.map_err(|error| error.to_string())
+    }
+
+    async fn reach(&self) -> Result<(), NotReady> {
+        self.wire.reach(&self.config.base_url).await.map_err(NotReady::Unreachable)
     }
 }
 
@@ -182,6 +193,88 @@ impl PaymentProvider for MpesaClient {
 
     fn parse_callback(&self, body: &[u8]) -> Result<CallbackReport, CallbackError> {
         callback::parse(body)
+    }
+
+    fn query<'a>(&'a self, ids: &'a ProviderIds, at_ms: u64) -> BoxFuture<'a, QueryOutcome> {
+        async move {
+            let body = requests::query_body(&self.config, &ids.checkout_id, at_ms);
+            match self.ask(STK_QUERY_PATH, &body).await {
+                Ok(answer) => requests::read_query(answer.status, &answer.body, ids),
+                Err(detail) => QueryOutcome::Unavailable { detail, rate_limited: false },
+            }
+        }
+        .boxed()
+    }
+
+    fn lists_references(&self) -> bool {
+        self.config.transaction_type == TransactionType::PayBill && self.config.pull
+    }
+
+    fn pull(&self, window: PullWindow) -> BoxFuture<'_, PullOutcome> {
+        async move {
+            let body = requests::pull_body(&self.config, window);
+            match self.ask(PULL_QUERY_PATH, &body).await {
+                Ok(answer) => listed::read_pull(answer.status, &answer.body),
+                Err(detail) => PullOutcome::Unavailable(detail),
+            }
+        }
+        .boxed()
+    }
+
+    fn register<'a>(&'a self, confirmations: &'a str) -> BoxFuture<'a, Result<(), String>> {
+        async move {
+            if self.config.pull {
+                let body = requests::pull_register_body(&self.config, confirmations);
+                requests::read_done(&self.ask(PULL_REGISTER_PATH, &body).await?)?;
+            }
+            let body = requests::c2b_register_body(&self.config, confirmations);
+            requests::read_done(&self.ask(C2B_REGISTER_PATH, &body).await?)
+        }
+        .boxed()
+    }
+
+    fn parse_report(&self, body: &[u8]) -> Result<Report, CallbackError> {
+        listed::read_report(body)
+    }
+
+    fn reverse<'a>(&'a self, request: &'a ReversalRequest) -> BoxFuture<'a, PushOutcome> {
+        async move {
+            let Some(body) = requests::reversal_body(&self.config, request) else {
+                return rejected(
+                    "initiator, security_credential: a reversal needs both in the credentials file".into(),
+                );
+            };
+            self.once(REVERSAL_PATH, &body).await
+        }
+        .boxed()
+    }
+
+    fn ask_status<'a>(&'a self, receipt_number: &'a str, results: &'a str) -> BoxFuture<'a, PushOutcome> {
+        async move {
+            let Some(body) = requests::status_body(&self.config, receipt_number, results) else {
+                return rejected("initiator, security_credential: a status query needs both".into());
+            };
+            self.once(STATUS_PATH, &body).await
+        }
+        .boxed()
+    }
+}
+
+impl MpesaClient {
+    /// Posts what must not be sent twice: once more only if its token was refused.
+    async fn once(&self, path: &str, body: &Value) -> PushOutcome {
+        let token = match self.tokens.current().await {
+            Ok(token) => token,
+            Err(error) => return error.into_outcome(),
+        };
+        let first = requests::read_once(self.post(path, body, token.text()).await);
+        if !matches!(first, PushAnswer::TokenRefused(_)) {
+            return first.into_outcome();
+        }
+        match self.tokens.renew(token.generation()).await {
+            Ok(token) => requests::read_once(self.post(path, body, token.text()).await).into_outcome(),
+            Err(error) => error.into_outcome(),
+        }
     }
 }
 
@@ -229,24 +322,6 @@ fn log_outcome(outcome: &PushOutcome) {
             tracing::warn!(%detail, "no certain answer; the attempt stays open");
         }
     }
-}
-
-/// An error without its URL, and in words for each kind that matters.
-fn describe(error: &reqwest::Error) -> String {
-    let kind = if error.is_timeout() {
-        "timed out"
-    } else if error.is_connect() {
-        "no connection"
-    } else if error.is_builder() {
-        "the request could not be made"
-    } else {
-        "the connection broke"
-    };
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    format!("{kind}: {}", cause.to_string().chars().take(200).collect::<String>())
 }
 
 /// `path` below a base URL, whether or not that ends in a slash.

@@ -12,8 +12,8 @@ use super::{MINOR_PER_SHILLING, MpesaConfig};
 const DESCRIPTION_CHARS_MAX: usize = 13;
 
 /// East Africa Time, fixed: Kenya has no summer time, and the shop's machine may be anywhere.
-const UTC_OFFSET_MINUTES: i32 = 180;
-const UTC_OFFSET_MS: u64 = 180 * 60 * 1000;
+pub(super) const UTC_OFFSET_MINUTES: i32 = 180;
+pub(super) const UTC_OFFSET_MS: u64 = 180 * 60 * 1000;
 
 pub(super) fn push_body(config: &MpesaConfig, request: &PushRequest, phone: &Phone) -> Value {
     let timestamp = timestamp(request.at_ms);

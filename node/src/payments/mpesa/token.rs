@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{Client, StatusCode};
+use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::super::http::{self, BodyError};
+use super::super::wire::{Auth, Wire, WireRequest};
 use super::super::{NotReady, NotSentReason, PushOutcome};
-use super::{MpesaConfig, TOKEN_PATH, describe};
+use super::{MpesaConfig, TOKEN_PATH};
 
 /// A token is not used in the last minute of its life: it could end on the way.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(60);
@@ -38,7 +38,7 @@ impl Token {
 }
 
 pub(super) struct TokenCache {
-    http: Client,
+    wire: Arc<dyn Wire>,
     url: String,
     consumer_key: String,
     consumer_secret: String,
@@ -75,6 +75,14 @@ impl TokenError {
         PushOutcome::NotSent { reason, detail: format!("no token: {detail}"), retry_after_ms: None }
     }
 
+    pub(super) fn into_words(self) -> String {
+        match self {
+            Self::Unreachable(detail) | Self::RateLimited(detail) | Self::Refused(detail) => {
+                format!("no token: {detail}")
+            }
+        }
+    }
+
     pub(super) fn into_not_ready(self) -> NotReady {
         match self {
             Self::Unreachable(detail) => NotReady::Unreachable(detail),
@@ -85,9 +93,9 @@ impl TokenError {
 }
 
 impl TokenCache {
-    pub(super) fn new(http: Client, config: &MpesaConfig) -> Self {
+    pub(super) fn new(wire: Arc<dyn Wire>, config: &MpesaConfig) -> Self {
         Self {
-            http,
+            wire,
             url: format!("{}?grant_type=client_credentials", config.endpoint(TOKEN_PATH)),
             consumer_key: config.consumer_key.clone(),
             consumer_secret: config.consumer_secret.clone(),
@@ -116,18 +124,16 @@ impl TokenCache {
     async fn fetch(&self, held: &mut Option<Held>) -> Result<Token, TokenError> {
         let generation = held.as_ref().map_or(0, |known| known.token.generation) + 1;
         let asked = Instant::now();
-        let response = self
-            .http
-            .get(&self.url)
-            .basic_auth(&self.consumer_key, Some(&self.consumer_secret))
-            .send()
-            .await
-            .map_err(|error| TokenError::Unreachable(describe(&error)))?;
-        let status = response.status();
-        let body = http::read_body(response).await.map_err(|error| match error {
-            BodyError::TooLarge => TokenError::Unreachable("an oversized answer".to_owned()),
-            BodyError::Broken(error) => TokenError::Unreachable(describe(&error)),
-        })?;
+        let request = WireRequest {
+            method: Method::GET,
+            url: self.url.clone(),
+            auth: Auth::Basic(self.consumer_key.clone(), self.consumer_secret.clone()),
+            headers: Vec::new(),
+            body: None,
+        };
+        // Whatever breaks on the way, no customer was asked for anything.
+        let answer = self.wire.send(request).await.map_err(|error| TokenError::Unreachable(error.to_string()))?;
+        let (status, body) = (answer.status, answer.body);
         let (text, life) = read_token(status, &body)?;
         let token = Token { text, generation };
         let use_until = asked + life.saturating_sub(EXPIRY_MARGIN);

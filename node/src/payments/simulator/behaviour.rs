@@ -49,9 +49,27 @@ pub struct Behaviour {
     /// The message of an error.
     #[serde(default)]
     pub message: Option<String>,
+    /// A callback with this code goes out before the true one, which may contradict it.
+    #[serde(default)]
+    pub first_code: Option<String>,
+    /// What queries say from the start, whatever is true; 4999 means "being processed".
+    #[serde(default)]
+    pub query_code: Option<String>,
+    /// How long a charge takes to appear in the list of transactions, in milliseconds.
+    #[serde(default)]
+    pub list_delay_ms: u64,
+    /// How many forged callbacks go out as well: without the token, with another checkout, with
+    /// another amount.
+    #[serde(default)]
+    pub forged: u8,
+    /// How far apart repeated callbacks are, in milliseconds.
+    #[serde(default)]
+    pub apart_ms: u64,
 }
 
 const DELAY_MS_MAX: u64 = 600_000;
+/// The provider's list is taken to be complete after two hours.
+const LIST_DELAY_MS_MAX: u64 = 110 * 60 * 1000;
 const REPEAT_MAX: u8 = 10;
 const TEXT_BYTES_MAX: usize = 128;
 
@@ -77,6 +95,11 @@ impl Behaviour {
             callback_first: false,
             status: None,
             message: None,
+            first_code: None,
+            query_code: None,
+            list_delay_ms: 0,
+            forged: 0,
+            apart_ms: 0,
         }
     }
 
@@ -97,6 +120,12 @@ impl Behaviour {
     /// # Errors
     /// The field and what would do.
     pub fn check(&self) -> Result<(), &'static str> {
+        if self.list_delay_ms > LIST_DELAY_MS_MAX || self.apart_ms > DELAY_MS_MAX {
+            return Err("list_delay_ms, apart_ms: keep them at 6600000 and 600000 or less");
+        }
+        if self.forged > REPEAT_MAX {
+            return Err("forged: choose 0 to 10");
+        }
         if self.delay_ms > DELAY_MS_MAX {
             return Err("delay_ms: keep it at 600000 or less");
         }
@@ -105,8 +134,8 @@ impl Behaviour {
         }
         let long =
             |text: &Option<String>| text.as_ref().is_some_and(|text| text.len() > TEXT_BYTES_MAX || text.is_empty());
-        if long(&self.code) || long(&self.message) {
-            return Err("code, message: write 1 to 128 bytes");
+        if long(&self.code) || long(&self.message) || long(&self.first_code) || long(&self.query_code) {
+            return Err("code, message, first_code, query_code: write 1 to 128 bytes");
         }
         if self.kind == Kind::Decline && self.code.as_deref() == Some("0") {
             return Err("code: 0 means paid: choose kind pay");

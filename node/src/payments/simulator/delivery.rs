@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crdt_model::payment::ProviderIds;
-use reqwest::{Client, Url};
+use crdt_model::payment::{ProviderIds, ResultClass, classify};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use reqwest::{Method, Url};
 use serde_json::{Value, json};
 
-use super::super::http;
 use super::super::mpesa::timestamp;
 use super::super::phone::Phone;
+use super::super::wire::{Auth, HttpWire, Wire, WireAnswer, WireError, WireRequest};
 use super::behaviour::Behaviour;
-use super::{CALLBACK_TIMEOUT, Simulator, now_ms};
+use super::ledger::Charge;
+use super::{CALLBACK_TIMEOUT, Simulator};
 
 /// A push that passed every check.
 pub(super) struct Order {
@@ -32,16 +35,49 @@ pub(super) async fn carry_out(simulator: Arc<Simulator>, order: Arc<Order>) {
 }
 
 async fn settle_and_report(simulator: &Simulator, order: &Order) {
+    for number in 0..order.behaviour.forged {
+        forge(simulator, order, number).await;
+    }
     let Some(code) = order.behaviour.result_code() else {
+        // The provider never took it.
+        simulator.ledger().decline(&order.ids, "1037");
         return;
     };
-    tokio::time::sleep(Duration::from_millis(order.behaviour.delay_ms)).await;
+    if let Some(first) = &order.behaviour.first_code {
+        tokio::time::sleep(Duration::from_millis(order.behaviour.delay_ms / 2)).await;
+        simulator.ledger().say(&order.ids, first);
+        let body = callback(&order.ids, first, "The payment was not made.", None);
+        count(simulator, report(simulator, &order.callback_url, &body).await);
+        tokio::time::sleep(Duration::from_millis(order.behaviour.delay_ms / 2)).await;
+    } else {
+        tokio::time::sleep(Duration::from_millis(order.behaviour.delay_ms)).await;
+    }
     let body = settle(simulator, order, code);
     for _ in 0..order.behaviour.callbacks() {
-        let taken = report(simulator, &order.callback_url, &body).await;
-        let mut ledger = simulator.ledger();
-        let count = if taken { &mut ledger.counts.callbacks_taken } else { &mut ledger.counts.callbacks_lost };
-        *count += 1;
+        count(simulator, report(simulator, &order.callback_url, &body).await);
+        tokio::time::sleep(Duration::from_millis(order.behaviour.apart_ms)).await;
+    }
+}
+
+fn count(simulator: &Simulator, taken: bool) {
+    let mut ledger = simulator.ledger();
+    let count = if taken { &mut ledger.counts.callbacks_taken } else { &mut ledger.counts.callbacks_lost };
+    *count += 1;
+}
+
+/// What somebody who has seen an address, or guesses one, may send. Nobody was charged.
+async fn forge(simulator: &Simulator, order: &Order, number: u8) {
+    let mut url = order.callback_url.clone();
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop();
+        path.push(&"0".repeat(64));
+    }
+    let receipt = format!("TESTFORGED{number:06}");
+    let metadata = paid_metadata(order, &receipt, crate::clock::now().0);
+    let body = callback(&order.ids, "0", "The payment was made.", Some(metadata));
+    if report(simulator, &url, &body).await {
+        tracing::error!("a forged callback was taken");
+        simulator.ledger().counts.forgeries_taken += 1;
     }
 }
 
@@ -53,18 +89,33 @@ fn settle(simulator: &Simulator, order: &Order, code: &str) -> Value {
         tracing::info!(%reference, %phone, code, "declined");
         return callback(&order.ids, code, "The payment was not made.", None);
     }
-    let at_ms = now_ms();
-    let amount_minor = i64::from(order.shillings) * 100;
-    let receipt_number = simulator.ledger().charge(&order.ids, reference, phone.clone(), amount_minor, at_ms);
+    let at_ms = crate::clock::now().0;
+    let charge = Charge {
+        account: reference.clone(),
+        phone: phone.clone(),
+        amount_minor: i64::from(order.shillings) * 100,
+        at_ms,
+        listed_at_ms: at_ms.saturating_add(order.behaviour.list_delay_ms),
+        denied: order.behaviour.first_code.as_deref().is_some_and(is_certain_failure),
+    };
+    let receipt_number = simulator.ledger().charge(Some(&order.ids), charge);
     tracing::info!(%reference, %phone, %receipt_number, "charged");
-    let metadata = json!({ "Item": [
+    let metadata = paid_metadata(order, &receipt_number, at_ms);
+    callback(&order.ids, code, "The payment was made.", Some(metadata))
+}
+
+fn is_certain_failure(code: &str) -> bool {
+    matches!(classify(code), ResultClass::HardFail(_))
+}
+
+fn paid_metadata(order: &Order, receipt_number: &str, at_ms: u64) -> Value {
+    json!({ "Item": [
         { "Name": "Amount", "Value": f64::from(order.shillings) },
         { "Name": "MpesaReceiptNumber", "Value": receipt_number },
         { "Name": "Balance" },
         { "Name": "TransactionDate", "Value": timestamp(at_ms).parse::<u64>().unwrap_or(0) },
         { "Name": "PhoneNumber", "Value": order.phone.msisdn().parse::<u64>().unwrap_or(0) },
-    ] });
-    callback(&order.ids, code, "The payment was made.", Some(metadata))
+    ] })
 }
 
 /// The code is a number where it can be one, as the provider has it.
@@ -82,29 +133,55 @@ fn callback(ids: &ProviderIds, code: &str, said: &str, metadata: Option<Value>) 
     json!({ "Body": { "stkCallback": inside } })
 }
 
-async fn report(simulator: &Simulator, url: &Url, body: &Value) -> bool {
-    let sent = match client_for(simulator, url) {
-        Ok(client) => client.post(url.clone()).json(body).send().await,
-        Err(error) => Err(error),
+/// Posts a body; tells whether it was taken.
+pub(super) async fn report(simulator: &Simulator, url: &Url, body: &Value) -> bool {
+    let request = WireRequest {
+        method: Method::POST,
+        url: url.to_string(),
+        auth: Auth::None,
+        headers: Vec::new(),
+        body: Some(serde_json::to_vec(body).unwrap_or_default()),
     };
-    match sent {
-        Ok(response) if response.status().is_success() => true,
-        Ok(response) => {
-            tracing::warn!(status = response.status().as_u16(), "a callback was refused");
+    match simulator.out.send(request).await {
+        Ok(answer) if answer.status.is_success() => true,
+        Ok(answer) => {
+            tracing::warn!(status = answer.status.as_u16(), "a callback was refused");
             false
         }
         Err(error) => {
-            // The URL holds the callback's token.
-            tracing::warn!(error = %error.without_url(), "a callback did not arrive");
+            // The URL holds the callback's token, so it is not told.
+            tracing::warn!(%error, "a callback did not arrive");
             false
         }
     }
 }
 
-/// Certificates are loaded only for a listener that needs them.
-fn client_for(simulator: &Simulator, url: &Url) -> Result<Client, reqwest::Error> {
-    if url.scheme() == "http" {
-        return Ok(simulator.loopback.clone());
+/// The network to callback listeners. Certificates are loaded only for those that need them.
+#[derive(Debug)]
+pub(super) struct OutWire {
+    loopback: HttpWire,
+}
+
+impl OutWire {
+    pub(super) fn new() -> Result<Self, reqwest::Error> {
+        Ok(Self { loopback: HttpWire::new(true, CALLBACK_TIMEOUT, CALLBACK_TIMEOUT)? })
     }
-    http::client(false, CALLBACK_TIMEOUT, CALLBACK_TIMEOUT)
+}
+
+impl Wire for OutWire {
+    fn send(&self, request: WireRequest) -> BoxFuture<'_, Result<WireAnswer, WireError>> {
+        if request.url.starts_with("http:") {
+            return self.loopback.send(request);
+        }
+        async move {
+            let secure = HttpWire::new(false, CALLBACK_TIMEOUT, CALLBACK_TIMEOUT);
+            let secure = secure.map_err(|error| WireError::NotSent(error.to_string()))?;
+            secure.send(request).await
+        }
+        .boxed()
+    }
+
+    fn reach<'a>(&'a self, base: &'a Url) -> BoxFuture<'a, Result<(), String>> {
+        self.loopback.reach(base)
+    }
 }

@@ -25,6 +25,26 @@ pub struct LedgerLine {
     pub checkout_request_id: String,
     /// Milliseconds since 1970 UTC.
     pub at_ms: u64,
+    /// When it appears in the list of transactions.
+    #[serde(default)]
+    pub listed_at_ms: u64,
+    /// It went back to the customer.
+    #[serde(default)]
+    pub reversed: bool,
+    /// The provider had called it a certain failure before: it went back on its word.
+    #[serde(default)]
+    pub denied: bool,
+}
+
+/// What a charge is made of.
+#[derive(Debug, Clone)]
+pub(super) struct Charge {
+    pub(super) account: String,
+    pub(super) phone: String,
+    pub(super) amount_minor: i64,
+    pub(super) at_ms: u64,
+    pub(super) listed_at_ms: u64,
+    pub(super) denied: bool,
 }
 
 /// What has been asked of the simulator since it started.
@@ -40,8 +60,24 @@ pub struct Counts {
     pub callbacks_taken: u64,
     /// Callbacks that were not.
     pub callbacks_lost: u64,
+    /// Queries that were answered.
+    #[serde(default)]
+    pub queries: u64,
+    /// Requests that were refused because there were too many.
+    #[serde(default)]
+    pub limited: u64,
+    /// Pages of the list that were answered.
+    #[serde(default)]
+    pub pulls: u64,
+    /// Reversals that were carried out.
+    #[serde(default)]
+    pub reversals: u64,
+    /// Forged callbacks that the relay took for true: a fault of the relay's.
+    #[serde(default)]
+    pub forgeries_taken: u64,
 }
 
+#[derive(Debug)]
 pub(super) struct Ledger {
     run: [u8; 32],
     token: Option<(String, Instant)>,
@@ -52,6 +88,14 @@ pub(super) struct Ledger {
     pub(super) default_behaviour: Option<Behaviour>,
     pub(super) charges: Vec<LedgerLine>,
     pub(super) counts: Counts,
+    /// Where payments made by hand are reported.
+    pub(super) confirmations: Option<String>,
+    /// What queries say of a checkout, whatever is true.
+    query_codes: BTreeMap<String, String>,
+    /// Queries in the running minute.
+    minute: (u64, u32),
+    /// How often a token was looked at.
+    token_checks: u64,
 }
 
 /// Pushes that one run of the simulator takes; its memory is bounded.
@@ -69,7 +113,59 @@ impl Ledger {
             default_behaviour: None,
             charges: Vec::new(),
             counts: Counts::default(),
+            confirmations: None,
+            query_codes: BTreeMap::new(),
+            minute: (0, 0),
+            token_checks: 0,
         }
+    }
+
+    /// Counts a look at a token.
+    pub(super) fn count_token_check(&mut self) -> u64 {
+        self.token_checks += 1;
+        self.token_checks
+    }
+
+    /// Whether one more query is within the limit.
+    pub(super) fn admit_query(&mut self, limit: Option<u32>, at_ms: u64) -> bool {
+        let minute = at_ms / 60_000;
+        if self.minute.0 != minute {
+            self.minute = (minute, 0);
+        }
+        self.minute.1 += 1;
+        let admitted = limit.is_none_or(|limit| self.minute.1 <= limit);
+        self.counts.limited += u64::from(!admitted);
+        admitted
+    }
+
+    /// What queries say of a checkout from now on, whatever is true.
+    pub(super) fn lie(&mut self, ids: &ProviderIds, code: &str) {
+        self.query_codes.insert(ids.checkout_id.clone(), code.to_owned());
+    }
+
+    pub(super) fn lie_about(&self, checkout_id: &str) -> Option<&str> {
+        self.query_codes.get(checkout_id).map(String::as_str)
+    }
+
+    /// The provider says how a checkout ended, and may take it back.
+    pub(super) fn say(&mut self, ids: &ProviderIds, code: &str) {
+        self.decline(ids, code);
+    }
+
+    /// Another user of the credentials has fetched a token: ours is no longer good.
+    pub(super) fn invalidate_token(&mut self) {
+        self.token = None;
+    }
+
+    /// Takes a charge back; false if that was done before, `None` if there is none.
+    pub(super) fn reverse(&mut self, receipt_number: &str) -> Option<bool> {
+        let charge = self.charges.iter_mut().find(|charge| charge.receipt_number == receipt_number)?;
+        if charge.reversed {
+            return Some(false);
+        }
+        charge.reversed = true;
+        self.counts.reversals += 1;
+        Some(true)
     }
 
     /// A new token. The former is no longer good.
@@ -112,26 +208,23 @@ impl Ledger {
     }
 
     /// Charges the customer and gives the receipt number.
-    pub(super) fn charge(
-        &mut self,
-        ids: &ProviderIds,
-        account_reference: &str,
-        phone: String,
-        amount_minor: i64,
-        at_ms: u64,
-    ) -> String {
+    pub(super) fn charge(&mut self, ids: Option<&ProviderIds>, charge: Charge) -> String {
         self.counts.charges += 1;
         let code = BASE32_NOPAD.encode(&self.derive("receipt", self.counts.charges));
         let receipt_number: String = format!("TEST{code}").chars().take(RECEIPT_CHARS + 4).collect();
-        let closed = (ids.request_id.clone(), Some("0".to_owned()));
-        self.checkouts.insert(ids.checkout_id.clone(), closed);
+        if let Some(ids) = ids {
+            self.checkouts.insert(ids.checkout_id.clone(), (ids.request_id.clone(), Some("0".to_owned())));
+        }
         self.charges.push(LedgerLine {
-            account_reference: account_reference.to_owned(),
-            phone,
-            amount_minor,
+            account_reference: charge.account,
+            phone: charge.phone,
+            amount_minor: charge.amount_minor,
             receipt_number: receipt_number.clone(),
-            checkout_request_id: ids.checkout_id.clone(),
-            at_ms,
+            checkout_request_id: ids.map(|ids| ids.checkout_id.clone()).unwrap_or_default(),
+            at_ms: charge.at_ms,
+            listed_at_ms: charge.listed_at_ms,
+            reversed: false,
+            denied: charge.denied,
         });
         receipt_number
     }

@@ -3,10 +3,13 @@
 //! It moves no money; its receipt numbers start with TEST.
 
 mod behaviour;
+mod chaos;
 mod control;
 mod delivery;
 mod ledger;
+mod lists;
 mod protocol;
+mod statement;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,17 +18,22 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
-use reqwest::Client;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
-use super::http;
-use super::mpesa::{STK_PUSH_PATH, TOKEN_PATH};
+use super::mpesa::{
+    C2B_REGISTER_PATH, PULL_QUERY_PATH, PULL_REGISTER_PATH, REVERSAL_PATH, STATUS_PATH, STK_PUSH_PATH, STK_QUERY_PATH,
+    TOKEN_PATH,
+};
+use super::wire::Wire;
+use delivery::OutWire;
 use ledger::Ledger;
 
 pub use behaviour::{Behaviour, Kind, Mix, fixed_phones};
+pub use chaos::Dice;
 pub use ledger::{Counts, LedgerLine};
+pub use statement::{Style, statement};
 
 /// How the simulator is set up. The default's credentials are fixed and public.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -45,6 +53,10 @@ pub struct SimulatorConfig {
     pub mix: Option<Mix>,
     /// How long a token is good for, in seconds.
     pub token_life_s: u64,
+    /// Every kind of misbehaviour by chance, as the seed decides.
+    pub chaos: bool,
+    /// How many queries a minute are answered; all of them if not given.
+    pub queries_a_minute: Option<u32>,
 }
 
 impl Default for SimulatorConfig {
@@ -59,6 +71,8 @@ impl Default for SimulatorConfig {
             mix: None,
             // The provider's own.
             token_life_s: 3599,
+            chaos: false,
+            queries_a_minute: None,
         }
     }
 }
@@ -88,9 +102,12 @@ impl SimulatorConfig {
             ("transaction_type", "CustomerPayBillOnline"),
             ("base_url", base_url),
             ("callback_base_url", callback_base_url),
+            ("initiator", "simulator"),
+            ("security_credential", "not-a-secret-either"),
         ] {
             table.insert(key.to_owned(), toml::Value::String(text.to_owned()));
         }
+        table.insert("pull".to_owned(), toml::Value::Boolean(true));
         table.to_string()
     }
 }
@@ -123,7 +140,11 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), SimulatorError> {
     let (close, closing) = watch::channel(false);
-    let simulator = Arc::new(Simulator::new(config, closing)?);
+    let out = OutWire::new().map_err(SimulatorError::Client)?;
+    // Receipt numbers must differ from those of an earlier run, as a relay remembers them.
+    let mut run = [0_u8; 32];
+    getrandom::fill(&mut run).map_err(|error| SimulatorError::Random(error.to_string()))?;
+    let simulator = Arc::new(Simulator::new(config, closing, Arc::new(out), run)?);
     let stop = async move {
         shutdown.await;
         close.send_replace(true);
@@ -136,10 +157,17 @@ fn router(simulator: Arc<Simulator>) -> Router {
     Router::new()
         .route(TOKEN_PATH, get(protocol::generate_token))
         .route(STK_PUSH_PATH, post(protocol::stk_push))
-        .route(protocol::STK_QUERY_PATH, post(protocol::stk_query))
+        .route(STK_QUERY_PATH, post(protocol::stk_query))
+        .route(PULL_REGISTER_PATH, post(lists::register_pull))
+        .route(PULL_QUERY_PATH, post(lists::pull))
+        .route(C2B_REGISTER_PATH, post(lists::register_confirmations))
+        .route(REVERSAL_PATH, post(lists::reverse))
+        .route(STATUS_PATH, post(lists::status))
         .route("/simulator/behaviour", post(control::set_behaviour))
+        .route("/simulator/pay", post(control::pay))
         .route("/simulator/ledger", get(control::ledger))
         .route("/simulator/counts", get(control::counts))
+        .route("/simulator/statement", get(control::statement))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(simulator)
 }
@@ -152,32 +180,34 @@ const PENDING_MAX: usize = 1024;
 
 const CALLBACK_TIMEOUT: Duration = Duration::from_secs(10);
 
+#[derive(Debug)]
 struct Simulator {
     config: SimulatorConfig,
     ledger: Mutex<Ledger>,
     pending: Arc<Semaphore>,
     closing: watch::Receiver<bool>,
-    loopback: Client,
+    out: Arc<dyn Wire>,
 }
 
 impl Simulator {
-    fn new(config: SimulatorConfig, closing: watch::Receiver<bool>) -> Result<Self, SimulatorError> {
+    fn new(
+        config: SimulatorConfig,
+        closing: watch::Receiver<bool>,
+        out: Arc<dyn Wire>,
+        run: [u8; 32],
+    ) -> Result<Self, SimulatorError> {
         if let Some(mix) = &config.mix {
             let sum = mix.permille_sum();
             if sum > 1000 {
                 return Err(SimulatorError::Mix(sum));
             }
         }
-        // Receipt numbers must differ from those of an earlier run, as a relay remembers them.
-        let mut run = [0_u8; 32];
-        getrandom::fill(&mut run).map_err(|error| SimulatorError::Random(error.to_string()))?;
-        let loopback = http::client(true, CALLBACK_TIMEOUT, CALLBACK_TIMEOUT).map_err(SimulatorError::Client)?;
         Ok(Self {
             config,
             ledger: Mutex::new(Ledger::new(run)),
             pending: Arc::new(Semaphore::new(PENDING_MAX)),
             closing,
-            loopback,
+            out,
         })
     }
 
@@ -194,7 +224,40 @@ impl Simulator {
     }
 }
 
-fn now_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+/// A simulator without a network: requests are handed to its router, callbacks to `out`.
+#[derive(Debug)]
+pub(crate) struct Offline {
+    simulator: Arc<Simulator>,
+    _close: watch::Sender<bool>,
+}
+
+impl Offline {
+    pub(crate) fn new(config: SimulatorConfig, out: Arc<dyn Wire>, run: [u8; 32]) -> Result<Self, SimulatorError> {
+        let (close, closing) = watch::channel(false);
+        Ok(Self { simulator: Arc::new(Simulator::new(config, closing, out, run)?), _close: close })
+    }
+
+    pub(crate) fn router(&self) -> Router {
+        router(Arc::clone(&self.simulator))
+    }
+
+    /// What it really charged.
+    pub(crate) fn charges(&self) -> Vec<LedgerLine> {
+        self.simulator.ledger().charges.clone()
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.simulator.ledger().counts
+    }
+
+    /// Whether a customer was charged although the provider had called it a certain failure.
+    pub(crate) fn has_broken_its_word(&self, accounts: &[String]) -> bool {
+        let ledger = self.simulator.ledger();
+        ledger.charges.iter().any(|charge| charge.denied && accounts.contains(&charge.account_reference))
+    }
+
+    /// Whether something is still to happen to a push.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.simulator.pending.available_permits() < PENDING_MAX
+    }
 }

@@ -18,11 +18,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::super::http;
 use super::super::mpesa::{password, read_timestamp};
 use super::super::phone::Phone;
-use super::Simulator;
 use super::behaviour::{Behaviour, Kind, fixed_phones};
 use super::delivery::{Order, carry_out};
-
-pub(super) const STK_QUERY_PATH: &str = "/mpesa/stkpushquery/v1/query";
+use super::{Simulator, chaos};
 
 /// How long an unanswered request is held when the client does not give up.
 const HOLD_MAX: Duration = Duration::from_secs(120);
@@ -94,13 +92,20 @@ fn take_push(simulator: &Simulator, headers: &HeaderMap, body: &[u8]) -> Result<
     if !(1..=13).contains(&fields.text("TransactionDesc")?.chars().count()) {
         return Err(Fault::invalid("TransactionDesc"));
     }
-    let permit = Arc::clone(&simulator.pending).try_acquire_owned().map_err(|_| Fault::spike())?;
     let behaviour = behaviour_of(simulator, &phone, &account_reference);
+    if behaviour.kind == Kind::Error && behaviour.charged.is_none() && is_gate(behaviour.status) {
+        // Refused at the gate: nothing of it goes any further.
+        return Err(Fault::of(&behaviour));
+    }
+    let permit = Arc::clone(&simulator.pending).try_acquire_owned().map_err(|_| Fault::spike())?;
     let mut ledger = simulator.ledger();
     if ledger.is_full() {
         return Err(Fault::spike());
     }
     let ids = ledger.open_checkout();
+    if let Some(code) = &behaviour.query_code {
+        ledger.lie(&ids, code);
+    }
     let order = Order { ids, phone, shillings, account_reference, callback_url, behaviour };
     Ok((order, permit))
 }
@@ -117,6 +122,9 @@ fn behaviour_of(simulator: &Simulator, phone: &Phone, account_reference: &str) -
     }
     if let Some(behaviour) = &ledger.default_behaviour {
         return behaviour.clone();
+    }
+    if simulator.config.chaos {
+        return chaos::draw(simulator.config.seed, account_reference);
     }
     match &simulator.config.mix {
         Some(mix) => mix.draw(simulator.config.seed, account_reference),
@@ -152,16 +160,13 @@ async fn answer_push(simulator: Arc<Simulator>, order: Order, permit: OwnedSemap
             StatusCode::GATEWAY_TIMEOUT.into_response()
         }
         Kind::Malformed => (StatusCode::OK, "<html>accepted</html>").into_response(),
-        Kind::Error => {
-            let behaviour = &order.behaviour;
-            Fault::new(
-                behaviour.status.unwrap_or(500),
-                behaviour.code.as_deref().unwrap_or("500.003.1001"),
-                behaviour.message.as_deref().unwrap_or("Internal Server Error"),
-            )
-            .into_response()
-        }
+        Kind::Error => Fault::of(&order.behaviour).into_response(),
     }
+}
+
+/// Statuses that a gateway gives without asking anybody behind it.
+fn is_gate(status: Option<u16>) -> bool {
+    matches!(status, Some(400 | 401 | 404 | 405 | 429))
 }
 
 fn answer_query(simulator: &Simulator, headers: &HeaderMap, body: &[u8]) -> Result<Value, Fault> {
@@ -169,8 +174,21 @@ fn answer_query(simulator: &Simulator, headers: &HeaderMap, body: &[u8]) -> Resu
     let fields = Fields::read(body)?;
     check_password(simulator, &fields)?;
     let checkout_id = fields.text("CheckoutRequestID")?;
-    let ledger = simulator.ledger();
-    match ledger.checkout(&checkout_id) {
+    let mut ledger = simulator.ledger();
+    if !ledger.admit_query(simulator.config.queries_a_minute, crate::clock::now().0) {
+        return Err(Fault::spike());
+    }
+    ledger.counts.queries += 1;
+    let lie = ledger.lie_about(&checkout_id).map(str::to_owned);
+    if lie.as_deref() == Some("4999") {
+        return Err(Fault::new(500, "500.001.1001", "The transaction is being processed"));
+    }
+    let known = ledger.checkout(&checkout_id);
+    let known = match (known, &lie) {
+        (Some((request_id, _)), Some(code)) => Some((request_id, Some(code.as_str()))),
+        (known, _) => known,
+    };
+    match known {
         None => Err(Fault::invalid("CheckoutRequestID")),
         Some((_, None)) => Err(Fault::new(500, "500.001.1001", "The transaction is being processed")),
         Some((request_id, Some(code))) => Ok(json!({
@@ -184,7 +202,10 @@ fn answer_query(simulator: &Simulator, headers: &HeaderMap, body: &[u8]) -> Resu
     }
 }
 
-fn check_token(simulator: &Simulator, headers: &HeaderMap) -> Result<(), Fault> {
+pub(super) fn check_token(simulator: &Simulator, headers: &HeaderMap) -> Result<(), Fault> {
+    if simulator.config.chaos && chaos::invalidates(simulator) {
+        simulator.ledger().invalidate_token();
+    }
     let good = authorization(headers, "Bearer ").is_some_and(|token| simulator.ledger().token_is_good(token));
     if good { Ok(()) } else { Err(Fault::new(404, "404.001.03", "Invalid Access Token")) }
 }
@@ -204,7 +225,7 @@ fn check_password(simulator: &Simulator, fields: &Fields) -> Result<(), Fault> {
     Ok(())
 }
 
-fn callback_url(text: &str) -> Result<Url, Fault> {
+pub(super) fn callback_url(text: &str) -> Result<Url, Fault> {
     let url = Url::parse(text).map_err(|_| Fault::invalid("CallBackURL"))?;
     if !http::is_allowed(&url) || http::refused_word(text).is_some() {
         return Err(Fault::invalid("CallBackURL"));
@@ -217,14 +238,14 @@ fn authorization<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
 }
 
 /// A request's fields; the provider takes numbers and strings alike.
-struct Fields(serde_json::Map<String, Value>);
+pub(super) struct Fields(serde_json::Map<String, Value>);
 
 impl Fields {
-    fn read(body: &[u8]) -> Result<Self, Fault> {
+    pub(super) fn read(body: &[u8]) -> Result<Self, Fault> {
         serde_json::from_slice(body).map(Self).map_err(|_| Fault::bad_request("400.002.05", "Invalid Request Payload"))
     }
 
-    fn text(&self, name: &'static str) -> Result<String, Fault> {
+    pub(super) fn text(&self, name: &'static str) -> Result<String, Fault> {
         match self.0.get(name) {
             Some(Value::String(text)) => Ok(text.clone()),
             Some(Value::Number(number)) => Ok(number.to_string()),
@@ -234,14 +255,14 @@ impl Fields {
 }
 
 /// An error as the provider words it.
-struct Fault {
+pub(super) struct Fault {
     status: StatusCode,
     code: String,
     message: String,
 }
 
 impl Fault {
-    fn new(status: u16, code: &str, message: &str) -> Self {
+    pub(super) fn new(status: u16, code: &str, message: &str) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self { status, code: code.to_owned(), message: message.to_owned() }
     }
@@ -250,8 +271,17 @@ impl Fault {
         Self::new(400, code, message)
     }
 
-    fn invalid(field: &str) -> Self {
+    pub(super) fn invalid(field: &str) -> Self {
         Self::bad_request("400.002.02", &format!("Bad Request - Invalid {field}"))
+    }
+
+    /// The error that a behaviour asks for.
+    fn of(behaviour: &Behaviour) -> Self {
+        Self::new(
+            behaviour.status.unwrap_or(500),
+            behaviour.code.as_deref().unwrap_or("500.003.1001"),
+            behaviour.message.as_deref().unwrap_or("Internal Server Error"),
+        )
     }
 
     fn spike() -> Self {

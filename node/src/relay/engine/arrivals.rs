@@ -1,6 +1,5 @@
 //! Callbacks that were kept are processed, in the engine's own turn.
 
-use crdt_model::payment::Attempt;
 use crdt_model::time::Timestamp;
 use tracing::Instrument;
 
@@ -59,12 +58,14 @@ impl Engine {
         let attempt = attempts.into_iter().find(|attempt| attempt.number() == number).unwrap_or_else(|| {
             // Its token proves that this relay made it.
             tracing::warn!("the attempt's row was lost, as in a restore: it is made again from its callback");
-            Attempt::new(intent.0, number, case.payment.amount.minor, now.0)
+            case.remake(number)
         });
         let (event, said) = (report.event(), said_by_callback(report));
         self.list(intent);
         let rows = arrival.processed(body).into();
-        booking::carry(&self.shop, &case.payment, &attempt, &event, &said, rows, now).await
+        let after = booking::carry(&self.shop, &case.payment, &attempt, &event, &said, rows, now).await?;
+        self.watch(&after);
+        Ok(())
     }
 }
 

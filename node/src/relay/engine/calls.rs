@@ -2,6 +2,8 @@
 
 use crdt_model::ids::RecordId;
 use crdt_model::payment::{Attempt, AttemptEvent, AttemptState};
+use crdt_model::shop::PromiseLimits;
+use crdt_model::time::{Day, Timestamp};
 use tokio::task::JoinError;
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -12,6 +14,7 @@ use super::super::intake::{Case, Verdict, word};
 use super::super::rows;
 use super::super::standing::Standing;
 use super::{AWAY_PAUSE, Engine, LEASE_MS, MPESA, Report};
+use crate::operations::promises::{self, Promise};
 use crate::payments::{NotReady, NotSentReason, PushOutcome};
 use crate::shop_handle::Stopped;
 
@@ -63,6 +66,11 @@ impl Engine {
                         let word = word("phone_missing", reason.to_owned());
                         return booking::decline(&self.shop, &case.payment, attempt.number(), &word).await;
                     }
+                    Ok(_) if attempts.is_empty() && self.is_over_limit(&case).await? => {
+                        let reason = "more was promised than the shop's settings allow: take another tender";
+                        let word = word("over_limit", reason.to_owned());
+                        return booking::decline(&self.shop, &case.payment, attempt.number(), &word).await;
+                    }
                     Ok(_) => {}
                     Err(error) => {
                         tracing::error!(%intent, %error, "a payment is not pushed");
@@ -77,6 +85,31 @@ impl Engine {
                 Ok(())
             }
         }
+    }
+
+    /// Whether a promise broke a limit of the shop's when it was made, as far as one can tell here.
+    async fn is_over_limit(&self, case: &Case) -> Result<bool, Stopped> {
+        let limits = case.limits();
+        if limits == PromiseLimits::default() {
+            return Ok(false);
+        }
+        let payment = &case.payment;
+        let earlier = promises::open_promises(&self.shop, None, Some(payment.intent)).await;
+        let offset = self.shop.ask(|shop| shop.genesis().utc_offset_minutes).await?;
+        let day = |at: Timestamp| Day::of(at, offset);
+        let phone = case.request(
+            &self.shop,
+            &Attempt::new(payment.intent.0, 1, payment.amount.minor, 0),
+            &self.token_key,
+            payment.time.wall(),
+        );
+        let promise = Promise {
+            device: payment.device,
+            amount_minor: payment.amount.minor,
+            phone: phone.ok().and_then(|request| request.phone).map(|phone| phone.msisdn().to_owned()),
+            day: day(payment.time.wall()),
+        };
+        Ok(earlier.is_ok_and(|earlier| promises::broken(&limits, &promise, &earlier).is_some()))
     }
 
     fn prepare(&mut self, intent: RecordId, name: &str) {
@@ -110,6 +143,13 @@ impl Engine {
                 return Ok(());
             }
         };
+        let asked = request.phone.as_ref().filter(|_| case.payment.provider == MPESA);
+        if let Some(wait) = self.pauses.wait(asked, attempt.amount_minor(), now) {
+            self.waiting.insert(intent, Waiting::Pause);
+            self.check_at = self.check_at.min(Instant::now() + wait);
+            return Ok(());
+        }
+        self.pauses.note(asked, attempt.amount_minor(), now);
         let Some(provider) = self.provider(&case.payment.provider) else { return Ok(()) };
         let claim = AttemptEvent::Claimed { lease_until_ms: now.plus_ms(LEASE_MS).0 };
         if let Err(refused) = attempt.apply(&claim, now.0) {
@@ -148,6 +188,13 @@ impl Engine {
                 self.leave_alone(intent, &why);
                 Ok(())
             }
+            Ok(Report::Queried { intent, number, outcome }) => self.queried(intent, number, outcome).await,
+            Ok(Report::Pulled(list)) => self.pulled(list).await,
+            Ok(Report::Reversed { proposal, outcome }) => self.reversal_asked(proposal, outcome).await,
+            Ok(Report::Registered(result)) => {
+                self.registered(result);
+                Ok(())
+            }
             Ok(Report::Answered { intent, number, outcome }) => {
                 let span = tracing::info_span!("attempt", %intent, attempt = number);
                 self.answered(intent, number, &outcome).instrument(span).await
@@ -159,6 +206,7 @@ impl Engine {
                     self.asking.remove(&intent);
                     self.list(intent);
                 }
+                (self.queries, self.pulling) = (0, false);
                 Ok(())
             }
         }
@@ -194,7 +242,13 @@ impl Engine {
         };
         let event = outcome.event();
         let said = said_by_answer(outcome);
-        booking::carry(&self.shop, &case.payment, &attempt, &event, &said, Vec::new(), (self.clock)()).await
+        let now = (self.clock)();
+        let after = booking::carry(&self.shop, &case.payment, &attempt, &event, &said, Vec::new(), now).await?;
+        self.watch(&after);
+        if case.payment.given_up.is_some_and(|wish| wish.granted.is_none()) {
+            self.hear_people().await?;
+        }
+        Ok(())
     }
 }
 

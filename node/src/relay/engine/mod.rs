@@ -2,26 +2,37 @@
 //! set in turn. Calls to providers run beside it and report back.
 
 mod arrivals;
+mod asked;
 mod calls;
+mod listing;
+mod outcomes;
+mod pauses;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crdt_model::books::IntentState;
 use crdt_model::document::DocumentId;
 use crdt_model::ids::RecordId;
 use crdt_model::payment::{Attempt, AttemptEvent, AttemptState};
-use crdt_model::record::{Kind, Ledger};
+use crdt_model::record::{Kind, Ledger, Stage};
 use crdt_model::shop::Change;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::booking::progress_fact;
+use super::callbacks::confirmation_path;
+use super::coverage::Coverage;
 use super::rows::{self, Arrival, AttemptsError};
 use super::standing::{self, Standing, View};
 use super::{Clock, RelayConfig, RelayStatus, Waiting};
-use crate::payments::{Cash, NotReady, PaymentProvider, PushOutcome};
+use crate::payments::{Cash, NotReady, PaymentProvider, PushOutcome, QueryOutcome};
 use crate::shop_handle::{ShopHandle, Stopped};
+use listing::{List, References};
+use outcomes::{Ration, Watched};
+use pauses::Pauses;
 
 /// Pushes under way at once: a customer takes seconds, and the provider's rates are unpublished.
 const PUSHES_MAX: usize = 8;
@@ -32,6 +43,9 @@ const LOOKS_MAX: usize = 64;
 /// How long a provider that can't be reached is left alone.
 const AWAY_PAUSE: Duration = Duration::from_secs(5);
 
+/// Whatever is older than the provider's list reaches, with a day to spare, is watched only if open.
+const RECENT_MS: u64 = 72 * 3_600_000;
+
 const MPESA: &str = "mpesa";
 const CASH: &str = "cash";
 
@@ -40,6 +54,7 @@ pub(super) struct Engine {
     shop: ShopHandle,
     mpesa: Option<Arc<dyn PaymentProvider>>,
     cash: Arc<dyn PaymentProvider>,
+    others: BTreeMap<String, Arc<dyn PaymentProvider>>,
     config: RelayConfig,
     clock: Clock,
     token_key: [u8; 32],
@@ -60,29 +75,51 @@ pub(super) struct Engine {
     /// When something new last came.
     news: Instant,
     check_at: Instant,
+    /// Attempts whose outcome is still to be learnt.
+    watched: BTreeMap<(RecordId, u32), Watched>,
+    ration: Ration,
+    /// Queries under way.
+    queries: usize,
+    references: References,
+    coverage: Coverage,
+    mail_at: Instant,
+    pull_at: Instant,
+    pulling: bool,
+    pauses: Pauses,
+    /// Reversals that were asked for and have no result.
+    reversing: BTreeSet<RecordId>,
+    is_registered: bool,
+    registering: bool,
 }
 
 /// What a call beside the engine comes back with.
 enum Report {
     Prepared { intent: RecordId, result: Result<(), NotReady> },
     Answered { intent: RecordId, number: u32, outcome: PushOutcome },
+    Queried { intent: RecordId, number: u32, outcome: QueryOutcome },
+    Pulled(List),
+    Reversed { proposal: RecordId, outcome: PushOutcome },
+    Registered(Result<(), String>),
 }
 
 impl Engine {
     pub(super) fn new(
         shop: ShopHandle,
         mpesa: Option<Arc<dyn PaymentProvider>>,
+        others: BTreeMap<String, Arc<dyn PaymentProvider>>,
         config: RelayConfig,
         clock: Clock,
         token_key: [u8; 32],
         publish: watch::Sender<RelayStatus>,
     ) -> Self {
         let ledger = publish.borrow().ledger;
+        let ration = Ration::a_minute(config.queries_a_minute);
         Self {
             changes: shop.changes(),
             shop,
             mpesa,
             cash: Arc::new(Cash),
+            others,
             config,
             clock,
             token_key,
@@ -98,24 +135,49 @@ impl Engine {
             unattributed: BTreeSet::new(),
             news: Instant::now(),
             check_at: Instant::now(),
+            watched: BTreeMap::new(),
+            ration,
+            queries: 0,
+            references: References::default(),
+            coverage: Coverage::default(),
+            mail_at: Instant::now(),
+            pull_at: Instant::now(),
+            pulling: false,
+            pauses: Pauses::default(),
+            reversing: BTreeSet::new(),
+            is_registered: false,
+            registering: false,
         }
     }
 
     /// Calls that a crash cut off may have been made: they become unknown, in every epoch of
-    /// this relay.
+    /// this relay. What is still to be learnt is watched from the start.
     pub(super) async fn recover(&mut self) -> Result<(), Stopped> {
-        let ledger = self.ledger;
-        let open = self.shop.ask(move |shop| {
-            let epochs = (1..=ledger.epoch).map(|epoch| Ledger { epoch, ..ledger });
-            epochs.flat_map(|ledger| shop.books().open_intents_for(&ledger).collect::<Vec<_>>()).collect::<Vec<_>>()
+        self.learn_references().await?;
+        self.coverage = Coverage::load(self.shop.reader().as_ref()).unwrap_or_else(|error| {
+            tracing::error!(%error, "how far the provider's list was read can't be told: it is read from its start");
+            Coverage::default()
         });
-        for intent in open.await? {
+        let relay = self.ledger.relay;
+        let recent_ms = (self.clock)().0.saturating_sub(RECENT_MS);
+        let unsettled = self.shop.ask(move |shop| {
+            let books = shop.books();
+            let ours = books.list(Kind::Intent, None).filter(|intent| {
+                let open = books.intent_state(intent.id) == Some(IntentState::Open);
+                (open || intent.time.wall().0 >= recent_ms)
+                    && books.payment(intent.id).and_then(|payment| payment.ledger).is_some_and(|by| by.relay == relay)
+            });
+            ours.map(|intent| intent.id).collect::<Vec<_>>()
+        });
+        for intent in unsettled.await? {
             // One damaged row must not keep every other payment waiting.
-            if let Err(error) = self.attempts(intent).await? {
-                tracing::error!(%intent, %error, "a payment is not pushed");
+            match self.attempts(intent).await? {
+                Ok(attempts) => attempts.iter().for_each(|attempt| self.watch(attempt)),
+                Err(error) => tracing::error!(%intent, %error, "a payment is not pushed"),
             }
         }
-        Ok(())
+        self.take_mail().await?;
+        self.hear_people().await
     }
 
     /// Runs until it is told to stop, or the shop ends.
@@ -126,19 +188,17 @@ impl Engine {
             let turn = !self.due.is_empty() && self.asking.len() < PUSHES_MAX;
             let wake_at = self.wake_at();
             let done = tokio::select! {
+                biased;
                 () = told_to_stop(&mut stop) => {
                     if self.finish(&arrived).await.is_ok() {
                         return;
                     }
                     Err(Stopped)
                 }
-                () = arrived.notified() => self.process_callbacks().await,
+                () = arrived.notified() => self.take_arrivals().await,
                 Some(report) = self.calls.join_next_with_id() => self.reported(report.map(|(_, report)| report)).await,
-                change = self.changes.recv() => {
-                    self.changed(change);
-                    Ok(())
-                }
-                () = tokio::time::sleep_until(wake_at) => self.check().await,
+                change = self.changes.recv() => self.changed(change).await,
+                () = tokio::time::sleep_until(wake_at) => self.wake().await,
                 () = std::future::ready(()), if turn => Ok(()),
             };
             let done = match done {
@@ -173,16 +233,40 @@ impl Engine {
     }
 
     fn wake_at(&self) -> Instant {
-        self.away.as_ref().map_or(self.check_at, |(until, _)| self.check_at.min(*until))
+        let check_at = self.away.as_ref().map_or(self.check_at, |(until, _)| self.check_at.min(*until));
+        let check_at = check_at.min(self.mail_at);
+        self.query_at().map_or(check_at, |at| at.min(check_at))
     }
 
-    fn changed(&mut self, change: Result<Change, broadcast::error::RecvError>) {
+    async fn wake(&mut self) -> Result<(), Stopped> {
+        self.query_due().await?;
+        if self.mail_at <= Instant::now() {
+            self.mail_at = Instant::now() + self.config.mail_every;
+            self.take_mail().await?;
+        }
+        let checks = self.away.as_ref().map_or(self.check_at, |(until, _)| self.check_at.min(*until));
+        if checks <= Instant::now() { self.check().await } else { Ok(()) }
+    }
+
+    async fn take_arrivals(&mut self) -> Result<(), Stopped> {
+        self.process_callbacks().await?;
+        self.take_mail().await
+    }
+
+    async fn changed(&mut self, change: Result<Change, broadcast::error::RecvError>) -> Result<(), Stopped> {
+        let asked = matches!(change, Ok(Change::Fact { kind: Kind::Payment, .. }) | Err(_));
+        self.note_change(change);
+        if asked { self.hear_people().await } else { Ok(()) }
+    }
+
+    fn note_change(&mut self, change: Result<Change, broadcast::error::RecvError>) {
         let all = match change {
             Ok(Change::Fact { kind, record, device }) => {
                 if device != self.ledger.relay {
                     self.heard();
                 }
                 if kind == Kind::Intent {
+                    self.references.add(record);
                     self.list(record);
                 }
                 matches!(kind, Kind::IntentAddressed | Kind::IntentConfirmed)
@@ -238,7 +322,36 @@ impl Engine {
         for intent in open {
             self.list(intent);
         }
+        self.register();
+        self.pull_if_due();
+        self.review_old().await?;
         if self.unattributed.is_empty() { Ok(()) } else { self.process_callbacks().await }
+    }
+
+    /// Tells the provider where payments that nobody asked for are reported, once a start.
+    fn register(&mut self) {
+        if self.is_registered || self.registering || self.config.callbacks.is_none() {
+            return;
+        }
+        let Some(provider) = self.mpesa.clone().filter(|_| self.collects()) else { return };
+        self.registering = true;
+        let path = confirmation_path(&self.token_key);
+        self.calls.spawn(async move { Report::Registered(provider.register(&path).await) });
+    }
+
+    /// Whether the shop's account is this relay's to read, if only to reconcile it.
+    fn collects(&self) -> bool {
+        matches!(self.standing, Some(Standing::Paying | Standing::Frozen { .. }))
+    }
+
+    fn registered(&mut self, result: Result<(), String>) {
+        self.registering = false;
+        match result {
+            Ok(()) => self.is_registered = true,
+            Err(detail) => {
+                tracing::warn!(%detail, "payments made by hand are not reported yet: it is tried again");
+            }
+        }
     }
 
     fn stand(&mut self, view: &View) {
@@ -293,7 +406,7 @@ impl Engine {
         match name {
             MPESA => self.mpesa.clone(),
             CASH => Some(Arc::clone(&self.cash)),
-            _ => None,
+            name => self.others.get(name).cloned(),
         }
     }
 
@@ -314,7 +427,7 @@ impl Engine {
                 continue;
             }
             tracing::warn!(%intent, attempt = attempt.number(), "a call was cut off: whether it charged is unknown, and it is not made again");
-            self.shop.write_rows(vec![rows::put_attempt(attempt)]).await?;
+            self.record(vec![progress_fact(attempt, Stage::Unknown)], vec![rows::put_attempt(attempt)]).await?;
         }
         Ok(Ok(attempts))
     }

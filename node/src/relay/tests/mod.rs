@@ -215,6 +215,39 @@ async fn a_declined_payment_is_asked_for_again_only_on_request_and_after_a_pause
 }
 
 #[tokio::test]
+async fn a_person_asks_again_each_time_and_three_times_at_most() {
+    let provider = Provider::start().await;
+    let device = Device::start(&MemoryDisk::new(), identity(1, Role::Relay, Currency::KES), false);
+    let (at, clock) = set_clock();
+    at.store(crate::shop_loop::now().0, Ordering::SeqCst);
+    let relay = Relay::start_at(device.shop.clone(), &device.identity, provider.config(), clock).await.unwrap();
+    provider.behave(Behaviour::decline("1032")).await;
+    let intent = device.promise("mpesa", 6500, PAYS).await;
+    let idle =
+        |status: &super::RelayStatus| status.waiting.get(&intent).is_none() && status.asking == 0 && status.queued == 0;
+    for attempts in 1..=3 {
+        let pushed = |count: u64| provider.until(move |counts| counts.pushes == count);
+        pushed(attempts).await;
+        device.until(intent, IntentState::Declined).await;
+        status(&relay, "its rest", idle).await;
+        assert_eq!(provider.counts().await.pushes, attempts);
+        let again = crate::operations::retry_payment(&device.shop, intent).await;
+        let Ok(again) = again else {
+            assert_eq!(attempts, 3);
+            let refused = again.unwrap_err().to_string();
+            assert!(refused.contains("3 times"), "{refused}");
+            return;
+        };
+        assert!(attempts < 3);
+        device.shop.record(again.operation).await.unwrap();
+        status(&relay, "its pause", |status| status.waiting.get(&intent) == Some(&Waiting::Pause)).await;
+        at.fetch_add(super::intake::RETRY_PAUSE_MS, Ordering::SeqCst);
+        // A word of confirmation makes the relay look again at once.
+        device.shop.record(confirmed(intent)).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_callback_without_the_token_is_not_found_and_an_oversized_one_is_refused() {
     let rig = Rig::start().await;
     rig.provider.behave(Behaviour::new(Kind::Silent)).await;
