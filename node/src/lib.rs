@@ -1,10 +1,12 @@
 //! The tillmesh node: storage, links, HTTP API, relay and command line; also a library to embed.
 
 pub mod api;
+mod asides;
 pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod folder;
 pub mod import;
 pub mod join;
@@ -18,3 +20,4 @@ pub mod shop_handle;
 pub mod shop_loop;
 pub mod storage;
 mod turn;
+mod ways;

@@ -4,6 +4,7 @@ mod bench;
 mod completions;
 mod conflicts;
 mod demo;
+mod doctor;
 mod expense;
 mod export;
 mod failure;
@@ -102,6 +103,8 @@ enum Command {
     Peers(peers::Args),
     /// List what has to be decided by a person
     Conflicts(conflicts::Args),
+    /// Look at this machine, and say what to do
+    Doctor(doctor::Args),
     /// Sell a day with several tills, a relay and payments, and check the books
     Demo(demo::Args),
     /// Measure, each figure beside its floor
@@ -156,6 +159,7 @@ async fn carry_out(cli: Cli) -> anyhow::Result<()> {
         Command::Export(args) => export::run(args, &context).await,
         Command::Peers(args) => peers::run(args, &context).await,
         Command::Conflicts(args) => conflicts::run(args, &context).await,
+        Command::Doctor(args) => doctor::run(args, &context).await,
         Command::Demo(args) => demo::run(args, &context).await,
         Command::Bench(args) => bench::run(args, &context).await,
         Command::Completions(args) => completions::run(args),
@@ -223,6 +227,8 @@ mod tests {
             "export --format jsonl --out - --documents saves",
             "invite --role relay --qr",
             "status --json",
+            "doctor --no-mdns --json",
+            "run --no-lan --bluetooth hci1",
             "completions bash",
         ] {
             let words = std::iter::once("tillmesh").chain(line.split(' '));
@@ -235,6 +241,7 @@ mod tests {
             "init --name Duka --currency kes",
             "join hello --device-name till-2",
             "run --api here",
+            "run --no-lan --listen /ip4/127.0.0.1/tcp/0",
             "mpesa-simulator --decline-percent 101",
         ] {
             let words = std::iter::once("tillmesh").chain(line.split(' '));
