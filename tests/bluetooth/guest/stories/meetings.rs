@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::stories::{
     Figures, air,
-    nodes::{ADAPTERS, Node, Story, fresh_air, same_books, system},
+    nodes::{ADAPTERS, Node, Story, cut_the_air, same_books},
     say, until,
 };
 
@@ -63,7 +63,6 @@ async fn waiting_sales(story: &Story, first: &Node, figures: &mut Figures) -> an
     for n in 0..WAITING {
         first.post("/api/sales", &sale(n)).await?;
     }
-    fresh_air().await?;
     let second = story.over_the_air("second", ADAPTERS[1]).await?;
     second.until_sales(before + WAITING as u64).await.with_context(|| first.log_end())?;
     let bytes = quiet(first).await?;
@@ -111,7 +110,7 @@ async fn carried(node: &Node) -> anyhow::Result<u64> {
     Ok(of("carried_sent_bytes") + of("carried_received_bytes"))
 }
 
-/// One till has much more than the other. Over GATT, the radio fails in the middle; then the other
+/// One till has much more than the other. Over GATT, the link is cut in the middle; then the other
 /// till's process. Each meeting goes on where the last one stopped; the last one is over a channel.
 pub(crate) async fn cut_in_the_middle(figures: &mut Figures) -> anyhow::Result<()> {
     const MANY: u64 = 8_000;
@@ -126,19 +125,17 @@ pub(crate) async fn cut_in_the_middle(figures: &mut Figures) -> anyhow::Result<(
     let second = story.over_the_air("second", ADAPTERS[1]).await?;
 
     reached(&second, 1).await?;
-    system(&["hciconfig", ADAPTERS[0], "down"]).await?;
+    cut_the_air().await?;
     second.until_no_link("bluetooth").await?;
     let held = second.sales().await?;
     ensure!((1..MANY).contains(&held), "the cut came too late or lost something: {held} sales");
-    fresh_air().await?;
-    say(&format!("the radio failed at {held} of {MANY} sales"));
+    say(&format!("the link was cut at {held} of {MANY} sales"));
 
     reached(&second, held + 1).await?;
     let link = second.until_link("bluetooth").await?;
     ensure!(link["remote"].as_str().is_some_and(|remote| remote.starts_with("gatt/")), "this was to be GATT: {link}");
     second.kill().await?;
     first.stop().await?;
-    fresh_air().await?;
     for name in ["first", "second"] {
         story.channels(name, true)?;
     }

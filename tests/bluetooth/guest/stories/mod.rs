@@ -54,7 +54,6 @@ async fn tell_all(only: &str, figures: &mut Figures) -> anyhow::Result<()> {
     macro_rules! tell {
         ($name:literal, $story:expr) => {
             if only.split(',').any(|word| $name.contains(word)) {
-                nodes::fresh_air().await?;
                 let began = Instant::now();
                 let told = tokio::time::timeout(PATIENCE * 3, $story).await;
                 told.context("it never ended").and_then(|told| told).context($name)?;
@@ -64,6 +63,7 @@ async fn tell_all(only: &str, figures: &mut Figures) -> anyhow::Result<()> {
     }
     tell!("a thousand sales both ways", meetings::a_thousand_sales_both_ways(figures));
     tell!("cut in the middle, and resumed", meetings::cut_in_the_middle(figures));
+    // The handoff of a shift comes here.
     tell!("a stranger is refused", strangers::a_stranger_is_refused());
     tell!("a receipt by way of a colleague", money::a_receipt_by_way_of_a_colleague());
     tell!("over to Wi-Fi and back", walls::over_to_wifi_and_back());

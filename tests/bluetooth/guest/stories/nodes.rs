@@ -114,16 +114,26 @@ pub(crate) async fn system(words: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Resets both adapters. btvirt goes on advertising when it is connected to, which no real
-/// controller does; the kernel believes that it stopped, and neither can search from then on.
-pub(crate) async fn fresh_air() -> anyhow::Result<()> {
+/// Ends every connection on the air, as when somebody walks away. (Taking an adapter down under a
+/// connection with channels is a bug check in Linux 6.1.)
+pub(crate) async fn cut_the_air() -> anyhow::Result<()> {
+    let mut cut = 0;
     for adapter in ADAPTERS {
-        system(&["hciconfig", adapter, "down"]).await?;
+        let listed = Command::new("hcitool").args(["-i", adapter, "con"]).output().await?;
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let words: Vec<&str> = listed.split_whitespace().collect();
+        for pair in words.windows(2) {
+            if let ["handle", handle] = pair {
+                system(&["hcitool", "-i", adapter, "ledc", handle]).await?;
+                cut += 1;
+            }
+        }
+        if cut > 0 {
+            // It is the other adapter's connection, too.
+            return Ok(());
+        }
     }
-    for adapter in ADAPTERS {
-        system(&["hciconfig", adapter, "up"]).await?;
-    }
-    Ok(())
+    bail!("there was no connection to cut")
 }
 
 /// A running node; it is killed when this is dropped.

@@ -11,7 +11,7 @@ use transport::{
 
 use crate::stories::{
     PATIENCE,
-    nodes::{ADAPTERS, Story, fresh_air},
+    nodes::{ADAPTERS, Story},
     until,
 };
 
@@ -34,7 +34,6 @@ pub(crate) async fn a_stranger_is_refused() -> anyhow::Result<()> {
         ensure!(node.logged("connected over Bluetooth")?.is_empty(), "a stranger's tag was recognised");
     }
     theirs.stop().await?;
-    fresh_air().await?;
 
     let central = Central::open(Some(ADAPTERS[1])).await?;
     let began = Instant::now();

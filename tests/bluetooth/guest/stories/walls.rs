@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use serde_json::json;
 
 use crate::stories::{
-    nodes::{ADAPTERS, Node, Story, fresh_air, same_books, system},
+    nodes::{ADAPTERS, Node, Story, same_books, system},
     say,
 };
 
@@ -44,7 +44,6 @@ pub(crate) async fn over_to_wifi_and_back() -> anyhow::Result<()> {
     ensure!(slowest < Duration::from_secs(5), "there was a gap of {slowest:?}");
     // The Wi-Fi is gone, and with it every connection over it.
     first.stop().await?;
-    fresh_air().await?;
     let first = Node::start("run", &story.path("first"), &["--no-lan", "--bluetooth", ADAPTERS[0]]).await?;
     second.until_link("bluetooth").await?;
     sell_and_see(&first, &second, &mut sold).await?;
