@@ -83,14 +83,14 @@ impl Air {
 
     /// Everything that can happen now, then on to the next moment at which something will.
     fn step(&mut self, to_write: &[Vec<u8>; 2]) -> Result<(), ExchangeError> {
-        for end in 0..2 {
-            self.write(end, &to_write[end]);
+        for (end, bytes) in to_write.iter().enumerate() {
+            self.write(end, bytes);
             let quota = if self.reads_slowly { 1 } else { usize::MAX };
             for _ in 0..quota {
                 let Some(ready) = self.ends[end].ready() else { break };
-                let bytes = ready.len();
+                let taken = ready.len();
                 self.read[end].extend_from_slice(ready);
-                self.ends[end].consume(bytes, self.now);
+                self.ends[end].consume(taken, self.now);
             }
             // What a carrier takes in a millisecond.
             for _ in 0..4 {
