@@ -29,7 +29,16 @@ pub(crate) async fn measure(medium: Medium, figures: &mut Figures) -> anyhow::Re
     peripheral.advertise(tag).await?;
     let central = Central::open(Some(ADAPTERS[0])).await?;
 
-    let (mut near, mut far) = connect(&central, &mut peripheral, tag, medium).await?;
+    let mut tries = 0;
+    let (mut near, mut far) = loop {
+        // A connection of the story before may be ending yet.
+        match connect(&central, &mut peripheral, tag, medium).await {
+            Ok(connected) => break connected,
+            Err(error) if tries < 3 => say(&format!("{medium}: {error:#}")),
+            Err(error) => return Err(error),
+        }
+        tries += 1;
+    };
     let (mut raw, mut raw_back) = (Spent::default(), Spent::default());
     for _ in 0..ROUNDS {
         raw.add(raw_rate(&mut near, &mut far).await?);
