@@ -489,3 +489,30 @@ fn help_and_completions_are_there_for_every_command() {
     }
     assert!(told(&answer(&["--version"])).starts_with("tillmesh "));
 }
+
+#[test]
+fn the_doctor_looks_says_what_to_do_and_changes_nothing() {
+    let at = tempfile::tempdir().unwrap();
+    let data = at.path().join("not-made-yet");
+    // Whatever this machine has: what is wrong comes with what to do.
+    let output = answer(&["doctor", "--data", data.to_str().unwrap(), "--no-mdns", "--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    let of = |name: &str| checks.iter().find(|check| check["name"] == name);
+    for name in ["clock", "disk", "multicast", "access point"] {
+        assert!(of(name).is_some(), "{name} is missing: {report}");
+    }
+    assert!(checks.iter().any(|check| check["name"].as_str().unwrap().starts_with("bluetooth")), "{report}");
+    assert_eq!(of("multicast").unwrap()["verdict"], "unknown", "it was told to send nothing");
+    for check in checks {
+        let troubled = ["warn", "fail"].contains(&check["verdict"].as_str().unwrap());
+        assert!(!troubled || check["advice"].is_string(), "{check}");
+    }
+    let failed = checks.iter().any(|check| check["verdict"] == "fail");
+    assert_eq!((report["ok"] == true, output.status.success()), (!failed, !failed), "{}", told(&output));
+    assert!(!data.exists());
+    let off = at.path().join("config.toml");
+    std::fs::write(&off, "bluetooth = 'off'").unwrap();
+    let off = ["doctor", "--config", off.to_str().unwrap(), "--data", data.to_str().unwrap(), "--no-mdns"];
+    assert!(told(&answer(&off)).contains("Bluetooth is switched off"));
+}

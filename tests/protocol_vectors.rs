@@ -26,6 +26,8 @@ use crdt_model::sync::holding::{Holding, HoldingsKnown, holdings_digest};
 use crdt_model::sync::message::{Asking, Bye, ByeCode, Hello, Message, PROTOCOL_VERSION};
 use crdt_model::time::{Day, Hlc, Timestamp};
 use ed25519_dalek::SigningKey;
+use transport::PeerKey;
+use transport::bluetooth::{Ack, DiscoverySecret, Flow, Fragment, Opening, Piece};
 
 const DOCUMENT: &str = include_str!("../docs/protocol.md");
 
@@ -33,7 +35,8 @@ const DOCUMENT: &str = include_str!("../docs/protocol.md");
 fn the_document_shows_the_bytes_that_this_version_writes() {
     let shown = shown();
     let mut wrong = String::new();
-    let computed = computed();
+    let mut computed = computed();
+    computed.extend(bluetooth());
     for (name, bytes) in &computed {
         if shown.get(*name) != Some(bytes) {
             write!(wrong, "\n```vector {name}\n{}```\n", wrapped(bytes)).unwrap();
@@ -197,6 +200,30 @@ fn unhex(digits: &str) -> Vec<u8> {
 fn wrapped(bytes: &[u8]) -> String {
     let line = |line: &[u8]| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n";
     bytes.chunks(48).map(line).collect()
+}
+
+/// What goes over the air before anything is encrypted.
+fn bluetooth() -> Vec<(&'static str, Vec<u8>)> {
+    let tag = DiscoverySecret([6; 32]).tag(PeerKey(device().0), 2_000_000);
+    let opening = Opening { nonce: 0x0403_0201, fragment_bytes_max: 508, credit: 128, tag };
+    let ack = Ack { next: 3, credit: 128, selective: 0 };
+    let piece = Flow { piece: Some(Piece { seq: 7, last: false, payload: b"bread" }), ack: Some(ack), ask: false };
+    let alone = Flow { piece: None, ack: Some(Ack { selective: 0b110, ..ack }), ask: true };
+    vec![
+        ("bluetooth-tag", tag.0.to_vec()),
+        ("bluetooth-open", Fragment::Open(opening).to_bytes()),
+        ("bluetooth-piece", Fragment::Flow(piece).to_bytes()),
+        ("bluetooth-acknowledgement", Fragment::Flow(alone).to_bytes()),
+    ]
+}
+
+#[test]
+fn fragments_read_back_as_they_were_written() {
+    let shown = shown();
+    for (name, bytes) in bluetooth().iter().skip(1) {
+        let fragment = Fragment::parse(&shown[*name]).unwrap();
+        assert_eq!(fragment.to_bytes(), *bytes, "{name}");
+    }
 }
 
 fn owner() -> SigningKey {

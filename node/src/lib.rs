@@ -1,11 +1,13 @@
 //! The tillmesh node: storage, links, HTTP API, relay and command line; also a library to embed.
 
 pub mod api;
+mod asides;
 pub mod bench;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod folder;
 pub mod import;
 pub mod join;
@@ -20,3 +22,4 @@ pub mod shop_loop;
 pub mod simulation;
 pub mod storage;
 mod turn;
+mod ways;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,14 +12,16 @@ use crdt_model::entry::{Entry, Place};
 use crdt_model::ids::{DeviceId, JournalId};
 use crdt_model::journal::JournalInfo;
 use crdt_model::shop::{Arrival, Input, LinkId, LinkKind};
-use crdt_model::sync::codec::{RUN_ENTRIES_MAX, Run, RunBuilder};
+use crdt_model::sync::codec::{RUN_BYTES_SOFT, RUN_ENTRIES_MAX, Run, RunBuilder};
 use crdt_model::sync::compact::range_frame;
 use crdt_model::sync::message::{BranchPoint, Message};
 use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 
+use crate::asides;
 use crate::shop_handle::ShopHandle;
 use crate::storage::{ReadLimits, Reader, StorageError};
+use crate::ways::Ways;
 
 /// Live frames that may wait for one link; beyond it the link is closed and catches up later
 /// from storage, which costs no memory.
@@ -29,6 +31,12 @@ const QUEUE_FRAMES_MAX: usize = 1_024;
 const FIRST_RUN_ENTRIES: usize = 128;
 /// A peer that is not of our business is left alone for so long.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
+/// A run on a slow link: a second of 4 KB/s, because what is cut off in the middle of a run has
+/// to be sent again.
+const SLOW_RUN_ENTRIES_MAX: usize = 128;
+const SLOW_RUN_BYTES: usize = 12 * 1024;
+/// How often it is looked at whether the peer has to be told new addresses.
+const ADDRESSES_CHECK: Duration = Duration::from_secs(2);
 
 /// Stored entries to be sent.
 #[derive(Debug)]
@@ -49,9 +57,25 @@ enum Job {
 #[derive(Debug)]
 struct Open {
     device: DeviceId,
+    remote: String,
+    received_bytes: Arc<AtomicU64>,
+    traffic: transport::Traffic,
     jobs: mpsc::Sender<Job>,
     greeted: watch::Sender<bool>,
     close: Closer,
+}
+
+/// What a link has moved, and where its other end is.
+#[derive(Debug, Clone)]
+pub struct Moved {
+    /// The address of the other end, for people.
+    pub remote: String,
+    /// Bytes of frames that were received.
+    pub received_bytes: u64,
+    /// Bytes that the carrier was given, everything included; 0 if it does not count.
+    pub carried_sent_bytes: u64,
+    /// Bytes that the carrier gave, everything included; 0 if it does not count.
+    pub carried_received_bytes: u64,
 }
 
 /// Closes a link from outside.
@@ -80,12 +104,28 @@ pub(crate) struct LinkTable {
     open: Mutex<BTreeMap<LinkId, Open>>,
     refused: Mutex<Option<mpsc::UnboundedSender<(DeviceId, Duration)>>>,
     bytes_sent: AtomicU64,
+    ways: OnceLock<Ways>,
 }
 
 impl LinkTable {
+    /// Tells where links learn and teach addresses.
+    pub(crate) fn told_by(&self, ways: Ways) {
+        self.ways.get_or_init(|| ways);
+    }
+
     /// Tells where refused devices go.
     pub(crate) fn on_refuse(&self, refused: mpsc::UnboundedSender<(DeviceId, Duration)>) {
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(refused);
+    }
+
+    /// What a link has moved.
+    pub(crate) fn moved(&self, link: LinkId) -> Option<Moved> {
+        self.with(link, |open| Moved {
+            remote: open.remote.clone(),
+            received_bytes: open.received_bytes.load(Ordering::Relaxed),
+            carried_sent_bytes: open.traffic.sent_bytes(),
+            carried_received_bytes: open.traffic.received_bytes(),
+        })
     }
 
     /// Bytes of frames that were given to links so far.
@@ -160,19 +200,28 @@ pub(crate) async fn run(table: Arc<LinkTable>, handle: ShopHandle, link: transpo
     let (jobs, waiting) = mpsc::channel(QUEUE_FRAMES_MAX);
     let greeted = watch::Sender::new(false);
     let greeting = greeted.subscribe();
-    table
-        .open
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .insert(id, Open { device, jobs, greeted, close: closer.clone() });
+    // On the LAN the peer knows where we are.
+    let told = matches!(kind, LinkKind::Bluetooth | LinkKind::Host).then(|| table.ways.get().cloned()).flatten();
+    let pace = Pace::of(kind);
+    let received_bytes = Arc::new(AtomicU64::new(0));
+    let opened = Open {
+        device,
+        remote: link.remote.clone(),
+        received_bytes: Arc::clone(&received_bytes),
+        traffic: link.traffic.clone(),
+        jobs,
+        greeted,
+        close: closer.clone(),
+    };
+    table.open.lock().unwrap_or_else(PoisonError::into_inner).insert(id, opened);
     let work = async {
         if handle.input(Input::LinkUp(id, device, kind)).await.is_err() {
             return;
         }
         tracing::info!("link up");
         tokio::select! {
-            () = read(id, &handle, link.frames_in, greeting) => {}
-            () = write(id, &handle, &table, link.frames_out, waiting) => {}
+            () = read(id, device, &handle, link.frames_in, greeting.clone(), told.clone(), &received_bytes) => {}
+            () = write(id, &handle, &table, link.frames_out, waiting, Telling { ways: told, greeting, said: None, pace }) => {}
             () = closer.closed() => {}
         }
         tracing::info!("link down");
@@ -186,9 +235,12 @@ pub(crate) async fn run(table: Arc<LinkTable>, handle: ShopHandle, link: transpo
 
 async fn read(
     id: LinkId,
+    device: DeviceId,
     handle: &ShopHandle,
     mut frames: transport::FrameReceiver,
     mut greeting: watch::Receiver<bool>,
+    ways: Option<Ways>,
+    received_bytes: &AtomicU64,
 ) {
     let mut greeted = false;
     loop {
@@ -202,7 +254,16 @@ async fn read(
                 continue;
             }
         };
+        if let Some(Ok(frame)) = &frame {
+            received_bytes.fetch_add(frame.len() as u64, Ordering::Relaxed);
+        }
         match frame {
+            Some(Ok(frame)) if asides::is_aside(&frame) => {
+                // Only a device that has proved to be one of ours can make us dial.
+                if let Some(ways) = ways.as_ref().filter(|_| greeted) {
+                    ways.learnt(device, &asides::heard(&frame));
+                }
+            }
             Some(Ok(frame)) => {
                 // Nothing that a stranger may have sent is read here.
                 let taken = if greeted {
@@ -229,15 +290,72 @@ async fn write(
     table: &LinkTable,
     frames: transport::FrameSender,
     mut jobs: mpsc::Receiver<Job>,
+    mut telling: Telling,
 ) {
     let mut frames = Counted { frames, table };
-    while let Some(job) = jobs.recv().await {
+    loop {
+        let job = tokio::select! {
+            biased;
+            job = jobs.recv() => job,
+            aside = telling.next() => Some(Job::Frame(aside)),
+        };
         let sent = match job {
-            Job::Frame(frame) => frames.send(frame).await,
-            Job::Range(range) => send_range(id, handle, &mut frames, *range).await,
+            Some(Job::Frame(frame)) => frames.send(frame).await,
+            Some(Job::Range(range)) => send_range(id, handle, &mut frames, *range, telling.pace).await,
+            None => return,
         };
         if !sent {
             return;
+        }
+    }
+}
+
+/// How much is sent in one piece.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    run_entries_max: usize,
+    run_bytes: usize,
+}
+
+impl Pace {
+    fn of(kind: LinkKind) -> Self {
+        match kind {
+            LinkKind::Lan | LinkKind::Memory => Self { run_entries_max: RUN_ENTRIES_MAX, run_bytes: RUN_BYTES_SOFT },
+            LinkKind::Bluetooth | LinkKind::Host => {
+                Self { run_entries_max: SLOW_RUN_ENTRIES_MAX, run_bytes: SLOW_RUN_BYTES }
+            }
+        }
+    }
+
+    fn at_most(self, entries: usize) -> Self {
+        Self { run_entries_max: self.run_entries_max.min(entries), ..self }
+    }
+}
+
+/// What a peer is told about where this node listens.
+struct Telling {
+    ways: Option<Ways>,
+    greeting: watch::Receiver<bool>,
+    said: Option<Vec<u8>>,
+    pace: Pace,
+}
+
+impl Telling {
+    /// The next aside; waits until there is something new to tell.
+    async fn next(&mut self) -> Vec<u8> {
+        let Some(ways) = self.ways.clone() else { return std::future::pending().await };
+        if self.greeting.wait_for(|greeted| *greeted).await.is_err() {
+            return std::future::pending().await;
+        }
+        loop {
+            let aside = asides::listening(&ways.addresses());
+            if aside != self.said
+                && let Some(aside) = aside
+            {
+                self.said = Some(aside.clone());
+                return aside;
+            }
+            tokio::time::sleep(ADDRESSES_CHECK).await;
         }
     }
 }
@@ -256,7 +374,7 @@ impl Counted<'_> {
 }
 
 /// Sends stored entries as runs, and tells the shop how far it got.
-async fn send_range(id: LinkId, handle: &ShopHandle, frames: &mut Counted<'_>, range: Range) -> bool {
+async fn send_range(id: LinkId, handle: &ShopHandle, frames: &mut Counted<'_>, range: Range, pace: Pace) -> bool {
     let reader = Arc::clone(handle.reader());
     let Range { journal, mut info, from, through, branch } = range;
     let mut next = from;
@@ -265,7 +383,7 @@ async fn send_range(id: LinkId, handle: &ShopHandle, frames: &mut Counted<'_>, r
         let reader = Arc::clone(&reader);
         let introduction = info.take();
         let cut = tokio::task::spawn_blocking(move || {
-            let run = read_run(reader.as_ref(), journal, introduction, next..=through, entries_max)?;
+            let run = read_run(reader.as_ref(), journal, introduction, next..=through, pace.at_most(entries_max))?;
             let Some(run) = run else { return Ok(None) };
             let last = run.start + run.entries.len() as u64 - 1;
             let frame = match branch {
@@ -306,12 +424,12 @@ fn read_run(
     reader: &dyn Reader,
     journal: JournalId,
     info: Option<JournalInfo>,
-    seqs: RangeInclusive<u64>,
-    entries_max: usize,
+    range: RangeInclusive<u64>,
+    pace: Pace,
 ) -> Result<Option<Run>, StorageError> {
-    let limits = ReadLimits { entries_max, bytes_max: usize::MAX };
-    let mut builder = RunBuilder::new(journal, info, *seqs.start());
-    let _end = reader.entries(journal, seqs, limits, &mut |_, bytes| match Entry::from_bytes(bytes) {
+    let limits = ReadLimits { entries_max: RUN_ENTRIES_MAX, bytes_max: usize::MAX };
+    let mut builder = RunBuilder::new(journal, info, *range.start()).limited_to(pace.run_entries_max, pace.run_bytes);
+    let _end = reader.entries(journal, range, limits, &mut |_, bytes| match Entry::from_bytes(bytes) {
         Ok(entry) => builder.push(entry),
         Err(_) => ControlFlow::Break(()),
     })?;

@@ -7,21 +7,26 @@ use std::time::Duration;
 
 use crdt_model::ids::{DeviceId, RecordId};
 use crdt_model::record::{HandoffDecided, Role};
-use crdt_model::shop::Input;
+use crdt_model::shop::{Input, LinkId};
 use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
-use transport::{Lan, LanConfig, LanEvent, PeerKey};
+use transport::bluetooth::{
+    BluetoothBudget, BluetoothConfig, Carrier, DiscoverySecret, HostLinkConfig, SecureError, host_link,
+};
+use transport::{Lan, LanConfig, LanEvent, LinkIds};
 
-use crate::api::{ControlError, NodeControl};
+use crate::api::{ControlError, Moved, NodeControl};
+use crate::config::BluetoothChoice;
 use crate::folder::{self, FolderError, OpenFolder, Running};
 use crate::join::{Admissions, Invitation, InviteError, JOIN_PROTOCOL};
-use crate::links::{self, LinkTable};
+use crate::links::LinkTable;
 use crate::shop_handle::ShopHandle;
 use crate::shop_loop::{LoopError, ShopLoop};
 use crate::storage::Continuity;
 use crate::turn::Attendant;
+use crate::ways::{Carrying, Ways};
 
 /// Hints a slow listener may lag behind before it misses some.
 const CHANGES_KEPT: usize = 4_096;
@@ -44,13 +49,29 @@ pub struct NodeConfig {
     pub peers: Vec<String>,
     /// Whether to find other devices by multicast.
     pub mdns: bool,
+    /// Which Bluetooth adapter to use, if any.
+    pub bluetooth: BluetoothChoice,
+    /// Whether to open L2CAP channels where both sides can.
+    pub bluetooth_l2cap: bool,
+    /// What the radio may be used for.
+    pub bluetooth_budget: BluetoothBudget,
 }
 
 impl NodeConfig {
     /// A node on `data` without network or API, for an embedding app to fill in.
     #[must_use]
     pub fn new(data: impl Into<PathBuf>) -> Self {
-        Self { data: data.into(), marker: None, api: None, listen: Vec::new(), peers: Vec::new(), mdns: false }
+        Self {
+            data: data.into(),
+            marker: None,
+            api: None,
+            listen: Vec::new(),
+            peers: Vec::new(),
+            mdns: false,
+            bluetooth: BluetoothChoice::Off,
+            bluetooth_l2cap: true,
+            bluetooth_budget: BluetoothBudget::default(),
+        }
     }
 }
 
@@ -83,11 +104,12 @@ pub enum StartError {
 
 /// A running node. Dropping it without [`Node::stop`] is like pulling the plug: links and API
 /// end at once, and nothing acknowledged is lost.
-#[derive(Debug)]
 pub struct Node {
     shop: ShopHandle,
-    links: Arc<LinkTable>,
-    lan: Option<Lan>,
+    ways: Ways,
+    carrying: Carrying,
+    link_ids: LinkIds,
+    secret_key: [u8; 32],
     api: Option<SocketAddr>,
     admissions: Arc<Admissions>,
     device: DeviceId,
@@ -95,6 +117,8 @@ pub struct Node {
     stop: watch::Sender<bool>,
     ended: watch::Receiver<Option<String>>,
     tasks: Vec<JoinHandle<()>>,
+    /// These wait for links for ever.
+    carrying_tasks: Vec<JoinHandle<()>>,
     loop_thread: Option<std::thread::JoinHandle<()>>,
     running: Option<folder::RunningFile>,
 }
@@ -128,7 +152,9 @@ impl Node {
         let genesis = identity.genesis.clone();
         let secret_key = identity.key.to_bytes();
 
-        let (lan, events) = start_lan(&config, secret_key, introducers).await?;
+        let link_ids = LinkIds::default();
+        let (lan, events) = start_lan(&config, secret_key, introducers, &link_ids).await?;
+        let bluetooth = bluetooth_config(&config, secret_key, discovery_secret, &link_ids);
         let shop_loop =
             ShopLoop::open(Box::new(storage), identity, begin_epoch, Arc::clone(&links), changes, Some(&marker))?;
         let (shop, attendant) = ShopHandle::open(shop_loop);
@@ -143,10 +169,15 @@ impl Node {
             turn: tokio::sync::Mutex::new(()),
         });
         let stop = watch::Sender::new(false);
+        let ways = Ways::new(lan);
+        let carrying =
+            Carrying { ways: ways.clone(), table: links, shop: shop.clone(), admissions: Arc::clone(&admissions) };
         let mut node = Self {
             shop,
-            links: Arc::clone(&links),
-            lan,
+            ways,
+            carrying: carrying.clone(),
+            link_ids,
+            secret_key,
             api: None,
             admissions,
             device,
@@ -154,15 +185,11 @@ impl Node {
             stop,
             ended: watch_ended,
             tasks: Vec::new(),
+            carrying_tasks: Vec::new(),
             loop_thread: Some(loop_thread),
             running: None,
         };
-        if let (Some(lan), Some(events)) = (node.lan.clone(), events) {
-            let (refused, refusals) = mpsc::unbounded_channel();
-            links.on_refuse(refused);
-            let work = carry_links(lan, events, refusals, links, node.shop.clone(), Arc::clone(&node.admissions));
-            node.tasks.push(tokio::spawn(work));
-        }
+        node.carrying_tasks = carrying.start(events, bluetooth);
         if let Some(address) = config.api {
             node.serve_api(&config, address).await?;
         }
@@ -173,8 +200,12 @@ impl Node {
         let failed = |source| StartError::Api { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
-        let control =
-            Control { lan: self.lan.clone(), admissions: Arc::clone(&self.admissions), ended: self.ended.clone() };
+        let control = Control {
+            ways: self.ways.clone(),
+            links: self.links(),
+            admissions: Arc::clone(&self.admissions),
+            ended: self.ended.clone(),
+        };
         let router = crate::api::router(crate::api::ApiState::new(self.shop.clone(), Arc::new(control)));
         let mut stopping = self.stop.subscribe();
         self.tasks.push(tokio::spawn(async move {
@@ -196,7 +227,7 @@ impl Node {
 
     /// Its links, for others that bring some.
     pub(crate) fn links(&self) -> Arc<LinkTable> {
-        Arc::clone(&self.links)
+        Arc::clone(&self.carrying.table)
     }
 
     /// Where the API listens.
@@ -220,7 +251,7 @@ impl Node {
     /// Where its links listen, each with the device's own id, for other devices to dial.
     #[must_use]
     pub fn addresses(&self) -> Vec<String> {
-        self.lan.as_ref().map(Lan::addresses).unwrap_or_default()
+        self.ways.addresses()
     }
 
     /// Adds the address of another device.
@@ -228,8 +259,36 @@ impl Node {
     /// # Errors
     /// A text that says what is wrong with the address.
     pub fn add_peer(&self, address: &str) -> Result<(), String> {
-        let Some(lan) = &self.lan else { return Err("this node has no network".to_owned()) };
+        let Some(lan) = self.ways.lan() else { return Err("this node has no network".to_owned()) };
         lan.add_peer_address(None, address).map_err(|error| error.to_string())
+    }
+
+    /// Links up with a device that the embedding app has connected to by its own means, such as
+    /// a phone's own Bluetooth: the app carries fragments both ways, and trusts nobody with it.
+    /// `dialled` says whether this side connected, `remote` where the other is, for people.
+    ///
+    /// # Errors
+    /// [`SecureError`], if the two could not prove their keys to each other.
+    pub async fn link_over(&self, carrier: Carrier, dialled: bool, remote: &str) -> Result<(), SecureError> {
+        let mut nonce = [0; 4];
+        // Only keeps old fragments apart: without chance it is the same for every link.
+        if let Err(error) = getrandom::fill(&mut nonce) {
+            tracing::debug!(%error, "no random number");
+        }
+        let config = HostLinkConfig {
+            secret_key: self.secret_key,
+            dialled,
+            nonce: u32::from_le_bytes(nonce),
+            remote: remote.to_owned(),
+            times: transport::bluetooth::ExchangeTimes::default(),
+            limits: transport::Limits {
+                frame_bytes_max: crdt_model::sync::message::FRAME_BYTES_MAX,
+                ..transport::Limits::default()
+            },
+            link_ids: self.link_ids.clone(),
+        };
+        self.carrying.carry(host_link(config, carrier).await?);
+        Ok(())
     }
 
     /// Invites one device.
@@ -255,9 +314,8 @@ impl Node {
     /// The reason, if the last snapshot could not be written. Nothing acknowledged is lost.
     pub async fn stop(mut self) -> Result<(), String> {
         self.stop.send_replace(true);
-        if let Some(lan) = &self.lan {
-            lan.shutdown().await;
-        }
+        self.ways.shutdown().await;
+        self.carrying_tasks.drain(..).for_each(|task| task.abort());
         for task in self.tasks.drain(..) {
             // Event streams never end by themselves.
             if tokio::time::timeout(Duration::from_secs(2), task).await.is_err() {
@@ -276,12 +334,18 @@ impl Node {
     }
 }
 
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("device", &self.device).field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
 impl Drop for Node {
     /// Ends what would otherwise go on in the background. The loop ends once nobody holds a
     /// [`ShopHandle`] any more.
     fn drop(&mut self) {
         self.stop.send_replace(true);
-        for task in &self.tasks {
+        for task in self.tasks.iter().chain(&self.carrying_tasks) {
             task.abort();
         }
     }
@@ -290,14 +354,15 @@ impl Drop for Node {
 /// What only the node can do for its API.
 #[derive(Debug)]
 struct Control {
-    lan: Option<Lan>,
+    ways: Ways,
+    links: Arc<LinkTable>,
     admissions: Arc<Admissions>,
     ended: watch::Receiver<Option<String>>,
 }
 
 impl Control {
     fn listening(&self) -> Vec<String> {
-        self.lan.as_ref().map(Lan::addresses).unwrap_or_default()
+        self.ways.addresses()
     }
 }
 
@@ -342,6 +407,10 @@ impl NodeControl for Control {
         })
     }
 
+    fn moved(&self, link: LinkId) -> Option<Moved> {
+        self.links.moved(link)
+    }
+
     fn trouble(&self) -> Option<String> {
         self.ended.borrow().clone()
     }
@@ -368,6 +437,7 @@ async fn start_lan(
     config: &NodeConfig,
     secret_key: [u8; 32],
     introducers: Vec<String>,
+    link_ids: &LinkIds,
 ) -> Result<(Option<Lan>, Option<mpsc::Receiver<LanEvent>>), StartError> {
     if config.listen.is_empty() && config.peers.is_empty() && !config.mdns {
         return Ok((None, None));
@@ -380,33 +450,27 @@ async fn start_lan(
     lan_config.mdns = config.mdns;
     lan_config.limits.frame_bytes_max = crdt_model::sync::message::FRAME_BYTES_MAX;
     lan_config.other_protocols = vec![JOIN_PROTOCOL];
+    lan_config.link_ids = link_ids.clone();
     let (lan, events) = Lan::start(lan_config).await?;
     Ok((Some(lan), Some(events)))
 }
 
-/// Runs a task for each link that comes up, and passes refusals on.
-async fn carry_links(
-    lan: Lan,
-    mut events: mpsc::Receiver<LanEvent>,
-    mut refusals: mpsc::UnboundedReceiver<(DeviceId, Duration)>,
-    table: Arc<LinkTable>,
-    shop: ShopHandle,
-    admissions: Arc<Admissions>,
-) {
-    loop {
-        tokio::select! {
-            event = events.recv() => match event {
-                Some(LanEvent::Link(link)) => {
-                    tokio::spawn(links::run(Arc::clone(&table), shop.clone(), link));
-                }
-                Some(LanEvent::Stream { link, .. }) => {
-                    tokio::spawn(Arc::clone(&admissions).serve(link));
-                }
-                Some(LanEvent::Discovered { peer, address }) => tracing::debug!(%peer, address, "discovered"),
-                Some(LanEvent::Unreachable { address, reason }) => tracing::debug!(address, reason, "unreachable"),
-                None => return,
-            },
-            Some((device, pause)) = refusals.recv() => lan.refuse(PeerKey(device.0), pause),
-        }
-    }
+fn bluetooth_config(
+    config: &NodeConfig,
+    secret_key: [u8; 32],
+    discovery_secret: [u8; 32],
+    link_ids: &LinkIds,
+) -> Option<BluetoothConfig> {
+    let adapter = match &config.bluetooth {
+        BluetoothChoice::Off => return None,
+        BluetoothChoice::Auto => None,
+        BluetoothChoice::Adapter(adapter) => Some(adapter.clone()),
+    };
+    let mut bluetooth = BluetoothConfig::new(secret_key, DiscoverySecret(discovery_secret));
+    bluetooth.adapter = adapter;
+    bluetooth.l2cap = config.bluetooth_l2cap;
+    bluetooth.budget = config.bluetooth_budget.clone();
+    bluetooth.limits.frame_bytes_max = crdt_model::sync::message::FRAME_BYTES_MAX;
+    bluetooth.link_ids = link_ids.clone();
+    Some(bluetooth)
 }

@@ -14,11 +14,13 @@
 //!   other side sees those frames, then `None`. Every other end shows as one error, then `None`.
 //! - Between two devices at most one link lives; a newer one replaces the older.
 
+pub mod bluetooth;
 mod frame;
 mod lan;
 mod link;
 mod memory;
 mod peer;
+mod traffic;
 mod writer;
 
 pub use frame::{FrameReceiver, FrameSender, LinkError};
@@ -26,3 +28,4 @@ pub use lan::{AddressError, Lan, LanConfig, LanEvent, OpenError, StartError};
 pub use link::{Limits, Link, LinkId, LinkIds, LinkKind};
 pub use memory::{memory_pair, memory_pair_with};
 pub use peer::{PeerKey, PeerKeyError};
+pub use traffic::Traffic;

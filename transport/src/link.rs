@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::Span;
 
 use crate::{
-    PeerKey,
+    PeerKey, Traffic,
     frame::{self, FrameReceiver, FrameSender, LinkControl, OnOver},
 };
 
@@ -46,6 +46,8 @@ pub struct Link {
     pub remote: String,
     /// Whether this side opened the stream.
     pub dialled: bool,
+    /// What its carrier has moved.
+    pub traffic: Traffic,
     pub frames_out: FrameSender,
     pub frames_in: FrameReceiver,
 }
@@ -171,6 +173,7 @@ impl Link {
             kind: origin.kind,
             remote: origin.remote,
             dialled: origin.dialled,
+            traffic: Traffic::default(),
             frames_out,
             frames_in,
         };

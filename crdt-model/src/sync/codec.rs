@@ -45,6 +45,8 @@ pub struct Run {
 #[derive(Debug)]
 pub struct RunBuilder {
     run: Run,
+    entries_max: usize,
+    bytes_soft: usize,
     bytes: usize,
     marked: Option<usize>,
 }
@@ -54,7 +56,16 @@ impl RunBuilder {
     #[must_use]
     pub fn new(journal: JournalId, info: Option<JournalInfo>, start: u64) -> Self {
         let run = Run { journal, info, start, entries: Vec::new(), signature: [0; 64] };
-        Self { run, bytes: 0, marked: None }
+        Self { run, entries_max: RUN_ENTRIES_MAX, bytes_soft: RUN_BYTES_SOFT, bytes: 0, marked: None }
+    }
+
+    /// A run of at most so many entries and about so many bytes of parts, for a slow link: what
+    /// is cut off in the middle of a run has to be sent again.
+    #[must_use]
+    pub fn limited_to(mut self, entries: usize, bytes: usize) -> Self {
+        self.entries_max = entries.clamp(1, RUN_ENTRIES_MAX);
+        self.bytes_soft = bytes.min(RUN_BYTES_SOFT);
+        self
     }
 
     /// Takes the next stored entry; breaks once the run is full.
@@ -66,7 +77,7 @@ impl RunBuilder {
             self.marked = Some(self.run.entries.len());
             self.run.signature = mark.signature;
         }
-        let full = self.bytes >= RUN_BYTES_SOFT || self.run.entries.len() >= RUN_ENTRIES_MAX;
+        let full = self.bytes >= self.bytes_soft || self.run.entries.len() >= self.entries_max;
         if full && self.marked.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 

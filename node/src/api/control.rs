@@ -4,7 +4,10 @@ use std::fmt::Debug;
 
 use crdt_model::ids::{DeviceId, RecordId};
 use crdt_model::record::{HandoffDecided, Role};
+use crdt_model::shop::LinkId;
 use futures::future::BoxFuture;
+
+pub use crate::links::Moved;
 
 /// What only the running node can do for its API.
 ///
@@ -33,6 +36,9 @@ pub trait NodeControl: Debug + Send + Sync {
 
     /// Looks for peers and syncs with them now, rather than when it is due.
     fn sync_now(&self) -> BoxFuture<'_, Result<(), ControlError>>;
+
+    /// What a link that is up has moved.
+    fn moved(&self, link: LinkId) -> Option<Moved>;
 
     /// What keeps the node from serving, for a person to read; `None` if all is well.
     fn trouble(&self) -> Option<String>;

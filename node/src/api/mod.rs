@@ -46,7 +46,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub use control::{ControlError, NodeControl};
+pub use control::{ControlError, Moved, NodeControl};
 pub use problem::Code;
 pub use state::ApiState;
 

@@ -9,6 +9,7 @@ use crdt_model::shop::{LinkKind, Peer};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::NodeControl;
 use super::body::Body;
 use super::problem::{Problem, ProblemDocument};
 use super::state::ApiState;
@@ -35,6 +36,14 @@ struct LinkView {
     /// lan, bluetooth, host or memory.
     kind: &'static str,
     since: String,
+    /// Where the other end is, for people.
+    remote: Option<String>,
+    /// Bytes of messages received.
+    received_bytes: Option<u64>,
+    /// Bytes that a Bluetooth or host-supplied link has put on the air, everything included.
+    carried_sent_bytes: Option<u64>,
+    /// Bytes that such a link has taken from the air, everything included.
+    carried_received_bytes: Option<u64>,
 }
 
 /// All the other devices.
@@ -72,7 +81,7 @@ pub(super) struct InvitationView {
 #[utoipa::path(get, path = "/api/peers", tag = "mesh", responses((status = 200, body = PeersView)))]
 pub(super) async fn list(State(state): State<ApiState>) -> Result<Json<PeersView>, Problem> {
     let peers = state.shop.ask(|shop| shop.peers()).await?;
-    Ok(Json(PeersView { items: peers.into_iter().map(view).collect() }))
+    Ok(Json(PeersView { items: peers.into_iter().map(|peer| view(peer, state.node.as_ref())).collect() }))
 }
 
 /// Invites one device.
@@ -99,11 +108,23 @@ pub(super) const fn role_word(role: Role) -> &'static str {
     }
 }
 
-fn view(peer: Peer) -> PeerView {
+fn view(peer: Peer, node: &dyn NodeControl) -> PeerView {
     let links: Vec<LinkView> = peer
         .links
         .into_iter()
-        .map(|(_, kind, since)| LinkView { kind: link_word(kind), since: rfc3339(since) })
+        .map(|(link, kind, since)| {
+            let moved = node.moved(link);
+            let counts = matches!(kind, LinkKind::Bluetooth | LinkKind::Host);
+            let carried = moved.as_ref().filter(|_| counts);
+            LinkView {
+                kind: link_word(kind),
+                since: rfc3339(since),
+                received_bytes: moved.as_ref().map(|moved| moved.received_bytes),
+                carried_sent_bytes: carried.map(|moved| moved.carried_sent_bytes),
+                carried_received_bytes: carried.map(|moved| moved.carried_received_bytes),
+                remote: moved.map(|moved| moved.remote),
+            }
+        })
         .collect();
     PeerView {
         device: peer.device.to_string(),

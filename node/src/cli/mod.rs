@@ -4,6 +4,7 @@ mod bench;
 mod completions;
 mod conflicts;
 mod demo;
+mod doctor;
 mod expense;
 mod export;
 mod failure;
@@ -111,6 +112,8 @@ enum Command {
     SafeToWipe(safe_to_wipe::Args),
     /// List what has to be decided by a person
     Conflicts(conflicts::Args),
+    /// Look at this machine, and say what to do
+    Doctor(doctor::Args),
     /// Sell a day with several tills, a relay and payments, and check the books
     Demo(demo::Args),
     /// Measure, each figure beside its floor
@@ -168,6 +171,7 @@ async fn carry_out(cli: Cli) -> anyhow::Result<()> {
         Command::Peers(args) => peers::run(args, &context).await,
         Command::SafeToWipe(args) => safe_to_wipe::run(args, &context).await,
         Command::Conflicts(args) => conflicts::run(args, &context).await,
+        Command::Doctor(args) => doctor::run(args, &context).await,
         Command::Demo(args) => demo::run(args, &context).await,
         Command::Bench(args) => bench::run(args, &context).await,
         Command::Completions(args) => completions::run(args),
@@ -242,6 +246,8 @@ mod tests {
             "handoff decide 6f1c9a52-0f6e-8c1d-9b3e-0a1b2c3d4e5f --to receiver",
             "handoff list --open",
             "safe-to-wipe --wait 0 --json",
+            "doctor --no-mdns --json",
+            "run --no-lan --bluetooth hci1",
             "completions bash",
         ] {
             let words = std::iter::once("tillmesh").chain(line.split(' '));
@@ -254,6 +260,7 @@ mod tests {
             "init --name Duka --currency kes",
             "join hello --device-name till-2",
             "run --api here",
+            "run --no-lan --listen /ip4/127.0.0.1/tcp/0",
             "mpesa-simulator --decline-percent 101",
         ] {
             let words = std::iter::once("tillmesh").chain(line.split(' '));

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tokio::signal;
 
-use crate::config::Config;
+use crate::config::{BluetoothChoice, Config};
 
 /// Where the API and the links are.
 #[derive(Debug, Clone, clap::Args)]
@@ -24,6 +24,13 @@ pub(super) struct NetworkArgs {
     /// Don't look for devices by multicast
     #[arg(long)]
     no_mdns: bool,
+    /// The Bluetooth adapter, by name (hci0) or address; auto: any there is; off: none. If not
+    /// given, auto, unless only loopback is listened on
+    #[arg(long, env = "TILLMESH_BLUETOOTH", value_name = "ADAPTER|auto|off")]
+    bluetooth: Option<BluetoothChoice>,
+    /// No links over the local network: Bluetooth alone
+    #[arg(long, conflicts_with_all = ["listen", "peers"])]
+    no_lan: bool,
     /// No links at all: only the API
     #[arg(long)]
     no_network: bool,
@@ -40,10 +47,14 @@ impl NetworkArgs {
             config.peers.clone_from(&self.peers);
         }
         config.mdns = if self.no_mdns { Some(false) } else { self.mdns.or(config.mdns) };
-        if self.no_network {
+        config.bluetooth = self.bluetooth.clone().or(config.bluetooth);
+        if self.no_lan || self.no_network {
             config.listen.clear();
             config.peers.clear();
             config.mdns = Some(false);
+        }
+        if self.no_network {
+            config.bluetooth = Some(BluetoothChoice::Off);
         }
         config
     }

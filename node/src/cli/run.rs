@@ -14,6 +14,7 @@ Examples:
   tillmesh run
   tillmesh run --data d --api 127.0.0.1:7470
   tillmesh run --listen /ip4/192.168.1.5/tcp/7471 --peer /ip4/192.168.1.6/tcp/7471 --no-mdns
+  tillmesh run --no-lan --bluetooth hci1
 
 Every setting can also be in config.toml in the data folder, or in the environment, such as
 TILLMESH_API. A flag goes over the environment, which goes over the file.")]
@@ -40,6 +41,9 @@ pub(super) fn node_config(context: &Context, config: &Config) -> anyhow::Result<
         listen: config.listen.clone(),
         peers: config.peers.clone(),
         mdns: config.finds_by_multicast(),
+        bluetooth: config.bluetooth_choice(),
+        bluetooth_l2cap: config.bluetooth_l2cap,
+        bluetooth_budget: config.bluetooth_budget(),
     })
 }
 

@@ -59,6 +59,15 @@ pub(super) async fn with<T>(
     outcome
 }
 
+/// What the node that runs on the folder answers; `None` if none runs, or it does not answer.
+/// Unlike [`with`], it starts nothing.
+pub(super) async fn of_running_node(context: &Context, path: &str) -> Option<Value> {
+    let running = folder::running(&context.data().ok()?)?;
+    let client =
+        Client::builder().no_proxy().connect_timeout(CONNECT_PATIENCE).timeout(CONNECT_PATIENCE).build().ok()?;
+    client.get(format!("http://{}{path}", running.api)).send().await.ok()?.json().await.ok()
+}
+
 impl Session {
     async fn open(context: &Context) -> anyhow::Result<Self> {
         let (data, marker) = (context.data()?, context.config()?.marker);

@@ -92,6 +92,10 @@ impl NodeControl for Control {
         async move { answer }.boxed()
     }
 
+    fn moved(&self, _: crdt_model::shop::LinkId) -> Option<crate::api::Moved> {
+        None
+    }
+
     fn trouble(&self) -> Option<String> {
         (!self.owner).then(|| "this node has no network".to_owned())
     }

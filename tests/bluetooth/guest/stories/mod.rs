@@ -1,0 +1,112 @@
+//! The stories of Bluetooth, told in the guest of tests/bluetooth with the real command, on the
+//! real stack. Prints what it measured; the last line is one JSON object.
+
+#![allow(clippy::print_stdout, clippy::cast_possible_truncation)]
+
+mod air;
+mod meetings;
+mod money;
+mod nodes;
+mod strangers;
+mod walls;
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use serde_json::json;
+
+/// How long anything may take: an emulated processor on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// What was measured, by name.
+#[derive(Debug, Default)]
+struct Figures(BTreeMap<&'static str, f64>);
+
+impl Figures {
+    fn note(&mut self, name: &'static str, value: f64) {
+        self.0.insert(name, (value * 10.0).round() / 10.0);
+    }
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+pub(crate) async fn main() -> std::process::ExitCode {
+    let only = argument("--only").unwrap_or_default();
+    let mut figures = Figures::default();
+    let began = Instant::now();
+    let outcome = tell_all(&only, &mut figures).await;
+    if let Err(error) = &outcome {
+        say(&format!("FAILED: {error:#}"));
+    }
+    let mut result = json!({ "passed": outcome.is_ok() });
+    for (name, value) in &figures.0 {
+        result[*name] = json!(value);
+    }
+    println!("GUEST stories took {:.1} s", began.elapsed().as_secs_f64());
+    println!("GUEST RESULT {result}");
+    std::process::ExitCode::from(u8::from(outcome.is_err()))
+}
+
+async fn tell_all(only: &str, figures: &mut Figures) -> anyhow::Result<()> {
+    let mut failed = Vec::new();
+    // In this order, as each leaves the adapters free for the next.
+    macro_rules! tell {
+        ($name:literal, $story:expr) => {
+            if only.split(',').any(|word| $name.contains(word)) {
+                let began = Instant::now();
+                let told = tokio::time::timeout(PATIENCE * 3, $story).await;
+                match told.context("it never ended").and_then(|told| told) {
+                    Ok(()) => say(&format!("{}: passed in {:.1} s", $name, began.elapsed().as_secs_f64())),
+                    // The others are told all the same.
+                    Err(error) => {
+                        say(&format!("FAILED: {}: {error:#}", $name));
+                        failed.push($name);
+                    }
+                }
+            }
+        };
+    }
+    tell!("a thousand sales both ways", meetings::a_thousand_sales_both_ways(figures));
+    tell!("cut in the middle, and resumed", meetings::cut_in_the_middle(figures));
+    // The handoff of a shift comes here.
+    tell!("a stranger is refused", strangers::a_stranger_is_refused());
+    tell!("a receipt by way of a colleague", money::a_receipt_by_way_of_a_colleague());
+    tell!("over to Wi-Fi and back", walls::over_to_wifi_and_back());
+    tell!("raw GATT, and a link on it", air::measure(air::Medium::Gatt, figures));
+    tell!("raw L2CAP, and a link on it", air::measure(air::Medium::L2cap, figures));
+    if let (Some(session), Some(raw)) = (figures.0.get("session_kib_s"), figures.0.get("raw_kib_s")) {
+        let percent = session / raw * 100.0;
+        say(&format!("sessions at {session} KiB/s, {percent:.0} % of the {raw} KiB/s of the raw channel"));
+        figures.note("session_percent", percent);
+    }
+    anyhow::ensure!(failed.is_empty(), "{}", failed.join("; "));
+    Ok(())
+}
+
+fn say(text: &str) {
+    println!("GUEST {text}");
+}
+
+fn argument(name: &str) -> Option<String> {
+    let mut arguments = std::env::args().skip_while(|argument| argument != name);
+    arguments.nth(1).filter(|value| !value.starts_with("--"))
+}
+
+/// Asks again and again until there is an answer.
+async fn until<T, F: Future<Output = anyhow::Result<Option<T>>>>(
+    what: &str,
+    mut ask: impl FnMut() -> F,
+) -> anyhow::Result<T> {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = ask().await? {
+            return Ok(answer);
+        }
+        if began.elapsed() > PATIENCE {
+            bail!("{what}: not within {PATIENCE:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
