@@ -67,8 +67,6 @@ impl Node {
             child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
             panic!("the node did not start: {errors}");
         }
-        // Nobody reads on: a node must not mind that.
-        drop(child.stderr.take());
         let ready: Value = serde_json::from_str(&line).unwrap();
         let addresses = ready["addresses"].as_array().unwrap().iter().map(|one| one.as_str().unwrap().to_owned());
         Self {
@@ -77,6 +75,19 @@ impl Node {
             folder: folder.to_owned(),
             child,
         }
+    }
+
+    /// Reads its log from now on until a line of it has this text. Of other nodes nobody reads the
+    /// log: a node must not mind that.
+    pub(crate) fn until_said(&mut self, wanted: &'static str) {
+        let errors = self.child.stderr.take().expect("the log is read once");
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let found = BufReader::new(errors).lines().map_while(Result::ok).any(|line| line.contains(wanted));
+            drop(tell.send(found));
+        });
+        let said = told.recv_timeout(PATIENCE);
+        assert_eq!(said, Ok(true), "it never said that {wanted}");
     }
 
     /// SIGKILL.

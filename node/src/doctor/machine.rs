@@ -55,7 +55,7 @@ fn free(bytes: u64) -> Check {
     let advice = "make room: a till that can't write stops, and says so";
     match bytes {
         ..FREE_BYTES_VERY_LOW => Check::new(DISK, Verdict::Fail, found).advise(advice),
-        ..FREE_BYTES_LOW => Check::new(DISK, Verdict::Warn, found).advise(advice),
+        FREE_BYTES_VERY_LOW..FREE_BYTES_LOW => Check::new(DISK, Verdict::Warn, found).advise(advice),
         FREE_BYTES_LOW.. => Check::new(DISK, Verdict::Ok, found),
     }
 }

@@ -189,13 +189,7 @@ fn decode(payload: &[u8]) -> Option<Batch> {
     for _ in 0..decoder.array().ok()?? / 3 {
         let rows = rows_of_byte(decoder.u8().ok()?)?;
         let key = decoder.bytes().ok()?.to_vec();
-        let value = match decoder.datatype().ok()? {
-            minicbor::data::Type::Null => {
-                decoder.null().ok()?;
-                None
-            }
-            _ => Some(decoder.bytes().ok()?.to_vec()),
-        };
+        let value = decoder.decode::<Option<minicbor::bytes::ByteVec>>().ok()?.map(Vec::from);
         batch.rows.push(RowWrite { rows, key, value });
     }
     Some(batch)

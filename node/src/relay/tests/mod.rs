@@ -224,7 +224,7 @@ async fn a_person_asks_again_each_time_and_three_times_at_most() {
     provider.behave(Behaviour::decline("1032")).await;
     let intent = device.promise("mpesa", 6500, PAYS).await;
     let idle =
-        |status: &super::RelayStatus| status.waiting.get(&intent).is_none() && status.asking == 0 && status.queued == 0;
+        |status: &super::RelayStatus| !status.waiting.contains_key(&intent) && status.asking == 0 && status.queued == 0;
     for attempts in 1..=3 {
         let pushed = |count: u64| provider.until(move |counts| counts.pushes == count);
         pushed(attempts).await;
