@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
-use crate::storage::{Batch, Reader, Storage, StorageError};
+use crate::storage::{Batch, EntryRow, Reader, Storage, StorageError};
 
 /// Counts steps, and kills the process at one of them.
 #[derive(Debug, Default)]
@@ -77,6 +77,10 @@ impl<S: Storage> Storage for Killable<S> {
         self.storage.commit(batch)?;
         // Durable, but nobody hears of it.
         if self.steps.take() { Ok(()) } else { Err(StorageError::Ended) }
+    }
+
+    fn settle(&mut self, signed: Vec<EntryRow>) -> Result<(), StorageError> {
+        if self.steps.take() { self.storage.settle(signed) } else { Err(StorageError::Ended) }
     }
 
     fn reader(&self) -> Arc<dyn Reader> {

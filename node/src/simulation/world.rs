@@ -10,7 +10,7 @@ use crdt_model::record::{Certificate, Genesis, Role};
 use crdt_model::shop::Identity;
 use crdt_model::time::Timestamp;
 use ed25519_dalek::SigningKey;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::broadcast;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
@@ -205,15 +205,12 @@ impl World {
             *to = from;
         }
         let storage = Killable { storage: self.file.open()?, steps: Arc::clone(&self.steps) };
-        let reader = crate::storage::Storage::reader(&storage);
-        let (requests, waiting) = mpsc::channel(256);
         let changes = broadcast::Sender::new(4_096);
-        let shop = ShopHandle { requests, reader, changes: changes.clone() };
         let links = Arc::new(LinkTable::default());
         let opened = ShopLoop::open(Box::new(storage), identity.clone(), false, links, changes, None)?;
-        let weak = shop.requests.downgrade();
+        let (shop, attendant) = ShopHandle::open(opened);
         // A crash ends it with an error, which is what is wanted.
-        let shop_loop = tokio::spawn(async move { drop(opened.run(weak, waiting).await) });
+        let shop_loop = tokio::spawn(async move { drop(attendant.run().await) });
         let wire = ToProvider {
             router: self.provider.router(),
             steps: Arc::clone(&self.steps),

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::file::{builder, write_first_contents};
+use super::file::create_on;
 use super::redb::guarded;
 use super::{OpenError, RedbStorage, StorageError};
 
@@ -32,21 +32,13 @@ impl FileInMemory {
     /// A new storage file.
     pub(crate) fn create() -> Result<Self, StorageError> {
         let file = Self::default();
-        guarded(|| {
-            let database = builder().create_with_backend(file.plug_in())?;
-            write_first_contents(&database, [7; 16])?;
-            Ok(database.close()?)
-        })?;
+        guarded(|| create_on(Arc::new(file.plug_in()), [7; 16], [8; 32]))?;
         Ok(file)
     }
 
     /// Opens it, as after a crash of whoever had it open.
     pub(crate) fn open(&self) -> Result<RedbStorage, OpenError> {
-        let opened = guarded(|| Ok(builder().create_with_backend(self.plug_in())?));
-        let path = Path::new("");
-        let database =
-            opened.map_err(|error| OpenError::Corrupt { path: path.to_owned(), detail: error.to_string() })?;
-        RedbStorage::of_checked(database, path)
+        RedbStorage::open_on(Arc::new(self.plug_in()), Path::new(""))
     }
 
     /// The process that has it open is gone.
