@@ -80,10 +80,7 @@ impl<S: Storage> Storage for Killable<S> {
     }
 
     fn settle(&mut self, signed: Vec<EntryRow>) -> Result<(), StorageError> {
-        if !self.steps.take() {
-            return Err(StorageError::Ended);
-        }
-        self.storage.settle(signed)
+        if self.steps.take() { self.storage.settle(signed) } else { Err(StorageError::Ended) }
     }
 
     fn reader(&self) -> Arc<dyn Reader> {
