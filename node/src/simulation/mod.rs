@@ -18,7 +18,7 @@ use crate::payments::PaymentProvider;
 use crate::shop_loop::LoopError;
 
 /// Intents of one simulated shop; each shop has days of its own.
-const WORLD_INTENTS: u64 = 1_000;
+const WORLD_INTENTS: u64 = 250;
 /// How many faults are told in full.
 const DETAILS_MAX: usize = 20;
 
