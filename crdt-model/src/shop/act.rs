@@ -208,7 +208,7 @@ impl Shop {
                         }));
                     }
                 }
-                Some(Fact::Intent(intent)) if intent.sale.is_none() => {
+                Some(Fact::Intent(_)) => {
                     let number = find(0)?;
                     body.personal.push(Personal { fact: at, phone: Some(number) });
                     let ledger = self.settings().paying_ledger;

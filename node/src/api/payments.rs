@@ -14,7 +14,7 @@ use super::answer::{Answer, Creates, record};
 use super::body::{Body, Query};
 use super::caller::{Caller, named};
 use super::list::{Listed, Page, cursor};
-use super::problem::{Problem, path_id};
+use super::problem::{Problem, body_id, path_id};
 use super::sales::currency;
 use super::state::ApiState;
 use super::values::{recorded_at, rfc3339};
@@ -28,6 +28,8 @@ pub(super) struct NewPaymentBody {
     operation_id: Option<String>,
     #[serde(rename = "businessId")]
     business_id: Option<String>,
+    /// The sale that it pays: one on account, or whose own payment was declined.
+    sale_id: Option<String>,
     /// How much, in minor units; whole shillings.
     amount_minor: i64,
     /// ISO 4217; the business's own.
@@ -163,6 +165,7 @@ pub(super) async fn create(
     let source = caller.source(&state, &body).await?;
     let new = NewPayment {
         source: source.clone(),
+        sale: body.sale_id.as_deref().map(|id| body_id("sale_id", id)).transpose()?,
         amount_minor: body.amount_minor,
         currency: currency(&body.currency)?,
         phone: body.phone,

@@ -1,9 +1,9 @@
-//! Payments that belong to no sale, and the word that an old payment's customer is there.
+//! Payments that are asked for by themselves, for a sale or for none, and the word that an old payment's customer is there.
 
 use crdt_model::books::IntentState;
 use crdt_model::ids::RecordId;
 use crdt_model::money::{Currency, Money};
-use crdt_model::record::{Fact, Intent, IntentConfirmed, Source};
+use crdt_model::record::{Fact, Intent, IntentConfirmed, Source, TENDERS_MAX, TenderKind};
 use crdt_model::shop::Phone as PayerPhone;
 
 use super::money_moved::own_currency;
@@ -16,6 +16,8 @@ use crate::shop_handle::ShopHandle;
 pub struct NewPayment {
     /// The client's own id.
     pub source: Option<Source>,
+    /// The sale that it pays, where that was sold on account or its own payment was declined.
+    pub sale: Option<RecordId>,
     /// How much, in minor units.
     pub amount_minor: i64,
     /// The currency of the amount.
@@ -30,12 +32,19 @@ pub struct NewPayment {
 /// [`PlanError`], naming the field.
 pub async fn payment(shop: &ShopHandle, new: NewPayment) -> Result<Planned, PlanError> {
     let currency = own_currency(shop, Some(new.currency)).await?;
+    let (sale, ledger) = match new.sale {
+        None => (None, recorded_ledger(shop, new.source.as_ref()).await?),
+        Some(sale) => {
+            let (tender, before) = tender_of(shop, sale, &new).await?;
+            (Some((sale, tender)), before.and_then(|intent| intent.ledger))
+        }
+    };
     let mut planned = Planned::fact(Fact::Intent(Intent {
         source: new.source.clone(),
-        sale: None,
+        sale,
         amount: Money::new(new.amount_minor, currency),
         provider: "mpesa".to_owned(),
-        ledger: recorded_ledger(shop, new.source.as_ref()).await?,
+        ledger,
     }))?;
     check_mpesa("", currency, new.amount_minor)?;
     let number = payer("phone", Some(&new.phone))?;
@@ -66,6 +75,47 @@ pub async fn confirm_payment(shop: &ShopHandle, intent: RecordId) -> Result<Plan
             Err(PlanError::State { state: State::PaymentNotOpen, reason })
         }
     }
+}
+
+/// Which tender of its sale a further payment is: the first behind the sale's own that is free,
+/// or the one that the same client asked for before.
+async fn tender_of(shop: &ShopHandle, sale: RecordId, new: &NewPayment) -> Result<(u32, Option<Intent>), PlanError> {
+    let Some(Fact::Sale(sold)) = super::counted_fact(shop, sale).await? else {
+        return Err(PlanError::NotFound { what: "sale", id: sale.to_string() });
+    };
+    if shop.ask(move |shop| shop.books().sale_status(sale).voided).await? {
+        let reason = format!("sale {sale} was voided: there is nothing to pay");
+        return Err(PlanError::State { state: State::SaleVoided, reason });
+    }
+    let settled = sold.tenders.iter().filter(|tender| tender.kind != TenderKind::Mpesa);
+    let mut owed = i128::from(sold.total_minor()?);
+    owed -= settled.map(|tender| i128::from(tender.amount_minor)).sum::<i128>();
+    let mut free = None;
+    for tender in 0..u32::try_from(TENDERS_MAX).unwrap_or_default() {
+        let intent = sale.derived("intent", tender);
+        let further = usize::try_from(tender).is_ok_and(|tender| tender >= sold.tenders.len());
+        match shop.ask(move |shop| shop.books().payment(intent)).await? {
+            None if further => free = free.or(Some(tender)),
+            None => {}
+            Some(payment) => {
+                let before = super::counted_fact(shop, intent).await?;
+                if let Some(Fact::Intent(before)) = before
+                    && new.source.is_some()
+                    && before.source == new.source
+                {
+                    return Ok((tender, Some(before)));
+                }
+                let stands = matches!(payment.state, IntentState::Open | IntentState::Paid | IntentState::Review);
+                owed -= if stands { i128::from(payment.amount.minor) } else { 0 };
+            }
+        }
+    }
+    if i128::from(new.amount_minor) > owed {
+        let reason = format!("is more than the {owed} minor units of the sale that nobody has paid or promised");
+        return Err(PlanError::field("amount_minor", reason));
+    }
+    let full = || PlanError::field("sale_id", format!("has {TENDERS_MAX} payments already: no more fit"));
+    Ok((free.ok_or_else(full)?, None))
 }
 
 /// A repeated request is the same payment even if the paying relay has changed since.

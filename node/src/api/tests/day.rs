@@ -324,3 +324,28 @@ async fn events_tell_what_changes() {
     let hint = String::from_utf8(stream.next().await.unwrap().unwrap().to_vec()).unwrap();
     assert!(hint.starts_with("event: fact\n") && hint.contains(&sale), "{hint}");
 }
+
+#[tokio::test]
+async fn a_sale_on_account_is_paid_later_and_never_twice() {
+    let till = Till::new();
+    let mut sold = bread();
+    sold["tenders"] = json!([]);
+    let sale = till.record("/api/sales", &sold).await;
+    let ask = |key: &str, minor: i64| {
+        json!({
+            "operation_id": key, "sale_id": sale, "amount_minor": minor, "currency": "KES", "phone": "254708374149",
+        })
+    };
+    let first = till.record("/api/payments", &ask("p-1", 10_000)).await;
+    let again = till.post("/api/payments", &ask("p-1", 10_000)).await.json();
+    assert_eq!((again["id"].clone(), again["repeated"].clone()), (json!(first), json!(true)));
+    assert_eq!(till.post("/api/payments", &ask("p-1", 9_000)).await.problem().0, "operation_id_reused");
+    let too_much = till.post("/api/payments", &ask("p-2", 3_100)).await.problem();
+    assert_eq!(too_much.1.as_deref(), Some("amount_minor"));
+    let rest = till.record("/api/payments", &ask("p-3", 3_000)).await;
+    assert_ne!(first, rest);
+    assert_eq!(till.found(&format!("/api/payments/{rest}")).await["sale_id"], json!(sale));
+    till.record(&format!("/api/sales/{sale}/void"), &json!({ "reason": "mistake" })).await;
+    assert_eq!(till.found(&format!("/api/payments/{first}")).await["state"], "void");
+    assert_eq!(till.post("/api/payments", &ask("p-4", 100)).await.problem().0, "sale_voided");
+}
