@@ -58,11 +58,10 @@ pub(crate) async fn a_stranger_is_refused() -> anyhow::Result<()> {
     // What a stranger is told, and what becomes of him when he asks for more.
     link.frames_out.send(Bytes::from_static(&[2, 0x80])).await.context("the link ended before a word")?;
     let mut told = 0;
-    loop {
-        match tokio::time::timeout(PATIENCE, link.frames_in.next()).await.context("he was not thrown out")? {
-            Some(Ok(frame)) => told += frame.len(),
-            Some(Err(_)) | None => break,
-        }
+    while let Some(Ok(frame)) =
+        tokio::time::timeout(PATIENCE, link.frames_in.next()).await.context("he was not thrown out")?
+    {
+        told += frame.len();
     }
     if told > 1_024 {
         bail!("a stranger was told {told} bytes");
