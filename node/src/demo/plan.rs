@@ -8,8 +8,6 @@ use serde_json::{Value, json};
 use super::{DemoConfig, SALES};
 use crate::import::{self, Batch, BatchInvoice, convert};
 
-/// Customers' M-PESA numbers are drawn from so many; the simulator decides by them and its seed.
-const CUSTOMERS: u64 = 40;
 const PRODUCTS: [(&str, &str, i64); 12] = [
     ("BREAD", "Bread 400 g", 6_500),
     ("MILK", "Milk 500 ml", 6_000),
@@ -98,7 +96,9 @@ impl Plan {
                 .collect();
             let tender = if dice.roll(10) < 3 {
                 plan.intents += 1;
-                json!({ "kind": "mpesa", "amount_minor": total, "phone": format!("2547{:08}", 10_000_000 + dice.roll(CUSTOMERS)) })
+                // A customer buys once a day: a phone is asked at most once a minute, and this day
+                // takes seconds.
+                json!({ "kind": "mpesa", "amount_minor": total, "phone": format!("2547{:08}", 10_000_000 + number) })
             } else {
                 json!({ "kind": "cash", "amount_minor": total })
             };
