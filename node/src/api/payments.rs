@@ -28,7 +28,7 @@ pub(super) struct NewPaymentBody {
     operation_id: Option<String>,
     #[serde(rename = "businessId")]
     business_id: Option<String>,
-    /// The sale that it pays: one on account, or whose own payment was declined.
+    /// The sale that it pays: one on account, or whose own payment was given up.
     sale_id: Option<String>,
     /// How much, in minor units; whole shillings.
     amount_minor: i64,

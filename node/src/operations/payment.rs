@@ -3,7 +3,7 @@
 use crdt_model::books::IntentState;
 use crdt_model::ids::RecordId;
 use crdt_model::money::{Currency, Money};
-use crdt_model::record::{Fact, Intent, IntentConfirmed, Source, TENDERS_MAX, TenderKind};
+use crdt_model::record::{Fact, Instead, Intent, IntentConfirmed, Source, TENDERS_MAX, TenderKind};
 use crdt_model::shop::Phone as PayerPhone;
 
 use super::money_moved::own_currency;
@@ -16,7 +16,7 @@ use crate::shop_handle::ShopHandle;
 pub struct NewPayment {
     /// The client's own id.
     pub source: Option<Source>,
-    /// The sale that it pays, where that was sold on account or its own payment was declined.
+    /// The sale that it pays, where that was sold on account or its own payment was given up.
     pub sale: Option<RecordId>,
     /// How much, in minor units.
     pub amount_minor: i64,
@@ -105,7 +105,10 @@ async fn tender_of(shop: &ShopHandle, sale: RecordId, new: &NewPayment) -> Resul
                 {
                     return Ok((tender, Some(before)));
                 }
-                let stands = matches!(payment.state, IntentState::Open | IntentState::Paid | IntentState::Review);
+                // A declined one may be asked for again, or be paid late: only what was given up
+                // makes room for another, and only if the money was not taken in cash instead.
+                let in_cash = payment.given_up.is_some_and(|wish| wish.instead == Instead::Cash);
+                let stands = payment.state != IntentState::Void || in_cash;
                 owed -= if stands { i128::from(payment.amount.minor) } else { 0 };
             }
         }
