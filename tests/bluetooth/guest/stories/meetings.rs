@@ -7,13 +7,15 @@ use serde_json::{Value, json};
 
 use crate::stories::{
     Figures, air,
-    nodes::{ADAPTERS, Node, Story, cut_the_air, same_books},
-    say, until,
+    nodes::{ADAPTERS, Node, Story, cut_the_air, on_the_air, same_books},
+    say,
+    stack::Stack,
+    until,
 };
 
 const SALES: usize = 1_000;
-/// How long a transfer goes on before it is cut: asking a busy till how far it is takes longer.
-const UNDER_WAY: Duration = Duration::from_millis(500);
+/// How much is on the air before a transfer is cut: enough for several runs, and far from all.
+const UNDER_WAY_BYTES: u64 = 80 * 1024;
 
 pub(crate) async fn a_thousand_sales_both_ways(figures: &mut Figures) -> anyhow::Result<()> {
     let story = Story::new("both-ways")?;
@@ -114,7 +116,7 @@ async fn carried(node: &Node) -> anyhow::Result<u64> {
 
 /// One till has much more than the other. Over GATT, the link is cut in the middle; then the other
 /// till's process. Each meeting goes on where the last one stopped; the last one is over a channel.
-pub(crate) async fn cut_in_the_middle(figures: &mut Figures) -> anyhow::Result<()> {
+pub(crate) async fn cut_in_the_middle(stack: &mut Stack, figures: &mut Figures) -> anyhow::Result<()> {
     const MANY: u64 = 8_000;
     let story = Story::new("cut")?;
     story.found("first", "GBP").await?;
@@ -123,22 +125,24 @@ pub(crate) async fn cut_in_the_middle(figures: &mut Figures) -> anyhow::Result<(
     for name in ["first", "second"] {
         story.channels(name, false)?;
     }
+    let before = on_the_air().await?;
     let first = story.over_the_air("first", ADAPTERS[0]).await?;
     let second = story.over_the_air("second", ADAPTERS[1]).await?;
-
-    second.until_link("bluetooth").await?;
-    tokio::time::sleep(UNDER_WAY).await;
+    under_way(before).await.with_context(|| second.log_end())?;
     cut_the_air().await?;
     second.until_no_link("bluetooth").await?;
+    let before = on_the_air().await?;
     let held = second.sales().await?;
     ensure!((1..MANY).contains(&held), "the cut came too late or lost something: {held} sales");
     say(&format!("the link was cut at {held} of {MANY} sales"));
 
+    under_way(before).await.with_context(|| second.log_end())?;
     let link = second.until_link("bluetooth").await?;
-    tokio::time::sleep(UNDER_WAY).await;
     ensure!(link["remote"].as_str().is_some_and(|remote| remote.starts_with("gatt/")), "this was to be GATT: {link}");
     second.kill().await?;
     first.stop().await?;
+    // With a till's power its bluetoothd goes, too.
+    stack.renew().await?;
     for name in ["first", "second"] {
         story.channels(name, true)?;
     }
@@ -163,6 +167,12 @@ pub(crate) async fn cut_in_the_middle(figures: &mut Figures) -> anyhow::Result<(
     figures.note("session_kib_s", rate);
     first.stop().await?;
     second.stop().await
+}
+
+/// Waits until a transfer is in its middle.
+async fn under_way(before: u64) -> anyhow::Result<()> {
+    let what = "a transfer under way";
+    until(what, || async { Ok((on_the_air().await? >= before + UNDER_WAY_BYTES).then_some(())) }).await
 }
 
 /// Waits until a node has so many sales; gives when that was, and the bytes of messages so far.

@@ -4,9 +4,11 @@
 #![allow(clippy::print_stdout, clippy::cast_possible_truncation)]
 
 mod air;
+mod handoffs;
 mod meetings;
 mod money;
 mod nodes;
+mod stack;
 mod strangers;
 mod walls;
 
@@ -51,11 +53,13 @@ pub(crate) async fn main() -> std::process::ExitCode {
 
 async fn tell_all(only: &str, figures: &mut Figures) -> anyhow::Result<()> {
     let mut failed = Vec::new();
-    // In this order, as each leaves the adapters free for the next.
+    let mut stack = stack::Stack::new();
+    // In this order, each with a bluetoothd of its own.
     macro_rules! tell {
         ($name:literal, $story:expr) => {
             if only.split(',').any(|word| $name.contains(word)) {
                 let began = Instant::now();
+                stack.renew().await.context("bluetoothd")?;
                 let told = tokio::time::timeout(PATIENCE * 3, $story).await;
                 match told.context("it never ended").and_then(|told| told) {
                     Ok(()) => say(&format!("{}: passed in {:.1} s", $name, began.elapsed().as_secs_f64())),
@@ -69,8 +73,8 @@ async fn tell_all(only: &str, figures: &mut Figures) -> anyhow::Result<()> {
         };
     }
     tell!("a thousand sales both ways", meetings::a_thousand_sales_both_ways(figures));
-    tell!("cut in the middle, and resumed", meetings::cut_in_the_middle(figures));
-    // The handoff of a shift comes here.
+    tell!("cut in the middle, and resumed", meetings::cut_in_the_middle(&mut stack, figures));
+    tell!("a shift is handed over, interrupted", handoffs::interrupted_handoff(&mut stack));
     tell!("a stranger is refused", strangers::a_stranger_is_refused());
     tell!("a receipt by way of a colleague", money::a_receipt_by_way_of_a_colleague());
     tell!("over to Wi-Fi and back", walls::over_to_wifi_and_back());
@@ -81,6 +85,7 @@ async fn tell_all(only: &str, figures: &mut Figures) -> anyhow::Result<()> {
         say(&format!("sessions at {session} KiB/s, {percent:.0} % of the {raw} KiB/s of the raw channel"));
         figures.note("session_percent", percent);
     }
+    figures.note("bluetoothd_ended_itself", f64::from(stack.ended_itself));
     anyhow::ensure!(failed.is_empty(), "{}", failed.join("; "));
     Ok(())
 }

@@ -97,11 +97,21 @@ fn configure(folder: &Path, channels: bool) -> anyhow::Result<()> {
 }
 
 async fn command(words: &[&str], folder: &Path) -> anyhow::Result<()> {
-    let output = Command::new("tillmesh").args(words).arg("--data").arg(folder).output().await?;
+    output(Command::new("tillmesh").args(words), words, folder).await.map(drop)
+}
+
+/// What a command answers, by the folder's node if one is running.
+pub(crate) async fn answer(words: &[&str], folder: &Path) -> anyhow::Result<Value> {
+    let answered = output(Command::new("tillmesh").args(words).arg("--json"), words, folder).await?;
+    Ok(serde_json::from_slice(&answered)?)
+}
+
+async fn output(command: &mut Command, words: &[&str], folder: &Path) -> anyhow::Result<Vec<u8>> {
+    let output = command.arg("--data").arg(folder).output().await?;
     if !output.status.success() {
         bail!("tillmesh {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr));
     }
-    Ok(())
+    Ok(output.stdout)
 }
 
 /// Waits for a command of the system.
@@ -114,26 +124,45 @@ pub(crate) async fn system(words: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ends every connection on the air, as when somebody walks away. (Taking an adapter down under a
-/// connection with channels is a bug check in Linux 6.1.)
-pub(crate) async fn cut_the_air() -> anyhow::Result<()> {
-    let mut cut = 0;
+/// The connections on the air, as the adapters and their handles.
+pub(crate) async fn connections() -> anyhow::Result<Vec<(&'static str, String)>> {
+    let mut all = Vec::new();
     for adapter in ADAPTERS {
         let listed = Command::new("hcitool").args(["-i", adapter, "con"]).output().await?;
         let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
         let words: Vec<&str> = listed.split_whitespace().collect();
         for pair in words.windows(2) {
             if let ["handle", handle] = pair {
-                system(&["hcitool", "-i", adapter, "ledc", handle]).await?;
-                cut += 1;
+                all.push((adapter, (*handle).to_owned()));
             }
         }
-        if cut > 0 {
-            // It is the other adapter's connection, too.
-            return Ok(());
-        }
     }
-    bail!("there was no connection to cut")
+    Ok(all)
+}
+
+/// Ends every connection on the air, as when somebody walks away. (Taking an adapter down under a
+/// connection with channels is a bug check in Linux 6.1.)
+pub(crate) async fn cut_the_air() -> anyhow::Result<()> {
+    let all = connections().await?;
+    let Some((first, _)) = all.first() else { bail!("there was no connection to cut") };
+    // The other adapter's connections are the same ones.
+    for (adapter, handle) in all.iter().filter(|(adapter, _)| adapter == first) {
+        system(&["hcitool", "-i", adapter, "ledc", handle]).await?;
+    }
+    Ok(())
+}
+
+/// How much both adapters have sent since they are there, as they count it themselves: asking a
+/// busy till takes longer than what it is asked about.
+pub(crate) async fn on_the_air() -> anyhow::Result<u64> {
+    let mut all = 0;
+    for adapter in ADAPTERS {
+        let told = Command::new("hciconfig").arg(adapter).output().await?;
+        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        let sent = told.split("TX bytes:").nth(1).and_then(|rest| rest.split_whitespace().next());
+        all += sent.context("hciconfig tells no bytes")?.parse::<u64>()?;
+    }
+    Ok(all)
 }
 
 /// A running node; it is killed when this is dropped.
