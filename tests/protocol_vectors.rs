@@ -290,7 +290,7 @@ fn entry_of(body: Body, class: Class, after_ms: u64) -> Entry {
         time: Hlc::from_wall(Timestamp(1_700_000_200_000 + after_ms)),
         user: None,
         after: Vec::new(),
-        parts: body.into_parts([6; 16]),
+        parts: body.to_parts(|| [6; 16]),
         mark: None,
     }
 }

@@ -3,7 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::document::{DocumentChange, DocumentId};
-use crate::ids::{BusinessId, EntryHash, JournalId, RecordId, ShortHash, domain_hash};
+use crate::ids::{BusinessId, Domain, EntryHash, JournalId, RecordId, ShortHash};
 use crate::record::Fact;
 use crate::time::{Day, Hlc};
 
@@ -205,6 +205,12 @@ pub struct Body {
     pub changes: Vec<DocumentChange>,
 }
 
+/// Room for most parts, so that encoding one seldom moves it.
+const PART_BYTES_USUAL: usize = 512;
+
+static PART: Domain = Domain::new("tillmesh 2026 part");
+static ENTRY: Domain = Domain::new("tillmesh 2026 entry");
+
 impl Part {
     /// The hash that stands in the chain for this part.
     #[must_use]
@@ -214,9 +220,20 @@ impl Part {
             PartContent::Present(bytes) => {
                 let tag = [self.audience as u8, self.kind as u8];
                 let salt = self.salt.as_ref().map_or(&[][..], |salt| &salt[..]);
-                domain_hash("tillmesh 2026 part", &[&tag, salt, bytes])
+                PART.hash(&[&tag, salt, bytes])
             }
         }
+    }
+
+    /// A part for all members, unless there is nothing to put into it.
+    pub(crate) fn of<T: Encode<()>>(kind: PartKind, salt: Option<[u8; 16]>, items: &[T]) -> Option<Self> {
+        if items.is_empty() {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(PART_BYTES_USUAL);
+        // Writing to memory can't fail.
+        drop(minicbor::encode(items, &mut bytes));
+        Some(Self { audience: Audience::Members, kind, salt, content: PartContent::Present(bytes) })
     }
 
     /// How many bytes of content it holds.
@@ -225,7 +242,7 @@ impl Part {
         self.bytes().len()
     }
 
-    fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         match &self.content {
             PartContent::Present(bytes) => bytes,
             PartContent::Erased(_) => &[],
@@ -234,24 +251,14 @@ impl Part {
 }
 
 impl Body {
-    /// Encodes the body as parts. `salt` is used for the personal part.
+    /// Encodes the body as parts. `salt` is asked for if there is a personal part.
     #[must_use]
-    pub fn into_parts(self, salt: [u8; 16]) -> Vec<Part> {
-        let mut parts = Vec::new();
-        let mut push = |kind, salt, bytes| {
-            let content = PartContent::Present(bytes);
-            parts.push(Part { audience: Audience::Members, kind, salt, content });
-        };
-        if !self.facts.is_empty() {
-            push(PartKind::Facts, None, minicbor::to_vec(&self.facts).unwrap_or_default());
-        }
-        if !self.personal.is_empty() {
-            push(PartKind::Personal, Some(salt), minicbor::to_vec(&self.personal).unwrap_or_default());
-        }
-        if !self.changes.is_empty() {
-            push(PartKind::Changes, None, minicbor::to_vec(&self.changes).unwrap_or_default());
-        }
-        parts
+    pub fn to_parts(&self, salt: impl FnOnce() -> [u8; 16]) -> Vec<Part> {
+        let facts = Part::of(PartKind::Facts, None, &self.facts);
+        let salt = if self.personal.is_empty() { None } else { Some(salt()) };
+        let personal = Part::of(PartKind::Personal, salt, &self.personal);
+        let changes = Part::of(PartKind::Changes, None, &self.changes);
+        [facts, personal, changes].into_iter().flatten().collect()
     }
 
     /// The record id of the fact at `index`.
@@ -310,7 +317,7 @@ impl Entry {
             header.extend_from_slice(&after.place.seq.to_le_bytes());
             header.extend_from_slice(&after.hash.0);
         }
-        EntryHash(domain_hash("tillmesh 2026 entry", &[&header, part_hashes]))
+        EntryHash(ENTRY.hash(&[&header, part_hashes]))
     }
 
     /// Checks the protocol's limits, which are constants: time and configuration never decide.

@@ -248,7 +248,7 @@ mod tests {
             time: Hlc::from_wall(Timestamp(second * 1000 + 999)),
             user: None,
             after: Vec::new(),
-            parts: body.into_parts([9; 16]),
+            parts: body.to_parts(|| [9; 16]),
             mark: None,
         }
     }

@@ -65,7 +65,7 @@ fn day() -> Vec<Entry> {
             time: Hlc::from_wall(Timestamp(ms)),
             user: if number < 30 { None } else { user },
             after: Vec::new(),
-            parts: body.into_parts([0x5a; 16]),
+            parts: body.to_parts(|| [0x5a; 16]),
             mark: None,
         });
     }

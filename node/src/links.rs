@@ -12,7 +12,7 @@ use crdt_model::entry::{Entry, Place};
 use crdt_model::ids::{DeviceId, JournalId};
 use crdt_model::journal::JournalInfo;
 use crdt_model::shop::{Arrival, Input, LinkId, LinkKind};
-use crdt_model::sync::codec::{RUN_BYTES_SOFT, RUN_ENTRIES_MAX, Run, RunBuilder};
+use crdt_model::sync::codec::{CodecError, RUN_BYTES_SOFT, RUN_ENTRIES_MAX, Run, RunBuilder};
 use crdt_model::sync::compact::range_frame;
 use crdt_model::sync::message::{BranchPoint, Message};
 use tokio::sync::{mpsc, watch};
@@ -327,6 +327,10 @@ impl Pace {
         }
     }
 
+    fn takes_long_runs(self) -> bool {
+        self.run_entries_max == RUN_ENTRIES_MAX
+    }
+
     fn at_most(self, entries: usize) -> Self {
         Self { run_entries_max: self.run_entries_max.min(entries), ..self }
     }
@@ -383,7 +387,19 @@ async fn send_range(id: LinkId, handle: &ShopHandle, frames: &mut Counted<'_>, r
         let reader = Arc::clone(&reader);
         let introduction = info.take();
         let cut = tokio::task::spawn_blocking(move || {
-            let run = read_run(reader.as_ref(), journal, introduction, next..=through, pace.at_most(entries_max))?;
+            let kept = if pace.takes_long_runs() { reader.run_at(Place { journal, seq: next })? } else { None };
+            let mut end = through;
+            match kept.filter(|run| run.last <= through && branch.is_none()) {
+                // It goes out as it came in.
+                Some(run) if run.first == next => {
+                    let damaged = |error: CodecError| StorageError::Corrupt(error.to_string());
+                    return Ok(Some((run.last, run.to_frame(introduction).map_err(damaged)?)));
+                }
+                // Up to its end, so that the next ones go out as they came in.
+                Some(run) => end = run.last,
+                None => {}
+            }
+            let run = read_run(reader.as_ref(), journal, introduction, next..=end, pace.at_most(entries_max))?;
             let Some(run) = run else { return Ok(None) };
             let last = run.start + run.entries.len() as u64 - 1;
             let frame = match branch {

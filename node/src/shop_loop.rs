@@ -165,6 +165,7 @@ impl ShopLoop {
             self.unsealed |= matches!(request, Request::Act { .. } | Request::Input(_));
             match request {
                 Request::Act { plan, rows: more, reply } => {
+                    outputs.extend(self.shop.catch_up());
                     let Some(operation) = plan(&self.shop) else { continue };
                     let before = outputs.len();
                     outputs.extend(self.shop.handle(Input::Act(Box::new(operation)), now()));
@@ -189,7 +190,7 @@ impl ShopLoop {
                 tracing::debug!("nobody waits for these rows any more");
             }
         }
-        if close {
+        if close || !questions.is_empty() {
             self.finish()?;
         }
         for question in questions {
@@ -294,8 +295,10 @@ impl ShopLoop {
         for output in outputs {
             match output {
                 Output::Begun(info) => put_journal(&mut batch, &info),
-                Output::Journal { entries, ours } => {
-                    self.since_snapshot += entries.len() as u64;
+                Output::Journal { entries, runs, ours } => {
+                    let packed: u64 = runs.iter().map(|run| run.last - run.first + 1).sum();
+                    self.since_snapshot += entries.len() as u64 + packed;
+                    batch.runs.extend(runs);
                     let stored = entries.into_iter().map(|entry| EntryRow { place: entry.place, bytes: entry.bytes });
                     batch.entries.extend(stored);
                     if !ours {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::support::{Dice, Disk, ShopNet};
-use crdt_model::document::{DocumentId, FieldEdit, FieldValue};
+use crdt_model::document::{DELETED, DocumentId, FieldEdit, FieldValue};
 use crdt_model::entry::Entry;
 use crdt_model::ids::{JournalId, RecordId};
 use crdt_model::money::{Currency, Money};
@@ -62,11 +62,14 @@ fn operation(net: &ShopNet, till: usize, dice: &mut Dice) -> Operation {
             ..Operation::default()
         },
         5 => {
-            let edit = FieldEdit {
-                record: product,
-                field: if dice.roll(2) == 0 { "name" } else { "category" }.to_owned(),
-                value: Some(FieldValue::Text(format!("v{}", dice.roll(4)))),
+            let text = FieldValue::Text(format!("v{}", dice.roll(4)));
+            let (field, value) = match dice.roll(4) {
+                0 => ("name", Some(text)),
+                1 => ("category", Some(text)),
+                2 => ("sku", Some(FieldValue::Text(sku))),
+                _ => (DELETED, Some(FieldValue::Bool(true)).filter(|_| dice.roll(2) == 0)),
             };
+            let edit = FieldEdit { record: product, field: field.to_owned(), value };
             Operation { edits: vec![(DocumentId::catalogue(product), edit)], ..Operation::default() }
         }
         _ if dice.roll(2) == 0 => Operation {

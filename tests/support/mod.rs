@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 
+use crdt_model::document::{DELETED, DocumentId, FieldValue};
 use crdt_model::entry::{Entry, Place};
 use crdt_model::ids::{DeviceId, JournalId, OwnerKey};
 use crdt_model::journal::JournalInfo;
@@ -285,10 +286,17 @@ impl ShopNet {
                 Output::Begun(info) => {
                     disk.journals.insert(info.id(), info.clone());
                 }
-                Output::Journal { entries, .. } => {
-                    for entry in entries {
-                        let place = (entry.place.journal, entry.place.seq);
-                        assert!(disk.entries.insert(place, entry.bytes.clone()).is_none(), "{place:?} written twice");
+                Output::Journal { entries, runs, .. } => {
+                    let single =
+                        entries.iter().map(|entry| (entry.place.journal, entry.place.seq, entry.bytes.clone()));
+                    let packed = runs.iter().flat_map(|run| {
+                        (run.first..)
+                            .zip(run.unpack().unwrap())
+                            .map(|(seq, entry)| (run.journal, seq, entry.to_bytes()))
+                    });
+                    for (journal, seq, bytes) in single.chain(packed) {
+                        let place = (journal, seq);
+                        assert!(disk.entries.insert(place, bytes).is_none(), "{place:?} written twice");
                     }
                 }
                 Output::Signed(entry) => {
@@ -446,12 +454,24 @@ impl ShopNet {
         let mut seen = None;
         for (index, device) in self.devices.iter().enumerate() {
             let Some(shop) = &device.shop else { continue };
+            assert_listed(shop);
             let heads: Vec<_> = shop.documents().map(|(id, document)| (id, document.heads())).collect();
             let state = (shop.frontier(), shop.books().digest(), heads, shop.conflict_count());
             match &seen {
                 None => seen = Some(state),
                 Some(first) => assert_eq!(first, &state, "seed {}: device {index} differs", self.seed),
             }
+        }
+    }
+}
+
+/// The list of products is what the catalogue says.
+fn assert_listed(shop: &Shop) {
+    for (id, document) in shop.documents().filter(|(id, _)| matches!(id, DocumentId::Catalogue(_))) {
+        for product in document.records() {
+            let deleted = document.field(product, DELETED) == Some(FieldValue::Bool(true));
+            let listed = document.field(product, "sku").is_some() && !deleted;
+            assert_eq!(shop.lists(product), listed, "product {product} of {id}");
         }
     }
 }

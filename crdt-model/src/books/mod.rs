@@ -5,6 +5,7 @@
 //! of the caller. Figures follow what is new: folding a fact costs O(log n).
 
 mod handoffs;
+mod id_table;
 mod names;
 mod ordered;
 mod payment_notes;
@@ -34,6 +35,7 @@ pub use payment_notes::{GivenUp, ProposalState, Reviewed, SuspenseEntry};
 pub use payments::{Declined, IntentState, Payment, PaymentSum, ReceiptClaim};
 pub use placed::{Followup, Key, Placed};
 pub(crate) use records::CopyOf;
+pub(crate) use records::fact_digests;
 pub use records::{BodyDigest, RecordAt, body_digest};
 pub use shifts::{Closing, ZReport};
 pub use snapshot::BooksError;
@@ -51,7 +53,7 @@ use names::Journals;
 use payments::{Payments, tender_intent};
 use records::{Added, Records};
 use shifts::Shifts;
-use stock::Stock;
+use stock::{Oversold, Stock};
 use tally::{Sign, tally_of};
 use totals::Totals;
 
@@ -97,7 +99,10 @@ impl Books {
             self.judge_payment(receipt.intent);
         }
         match self.records.add(placed.id, copy, &mut self.journals, placed.device) {
-            Added::First => self.count(placed, Sign::Count),
+            Added::First => {
+                self.count(placed, Sign::Count);
+                return Vec::new();
+            }
             Added::Same => return Vec::new(),
             Added::Other => {}
         }
@@ -421,8 +426,8 @@ impl Books {
             self.shifts.slip(placed.place, currency, &tally, sign);
         }
         self.shifts.fold(placed, sign);
-        for sku in self.stock.fold(placed, sign, &mut self.journals) {
-            self.judge_stock(sku);
+        for (sku, oversold) in self.stock.fold(placed, sign, &mut self.journals) {
+            self.judge_stock(sku, oversold);
         }
         if let Some(handoff) = self.handoffs.fold(placed, sign) {
             self.judge_handoff(handoff);
@@ -505,8 +510,11 @@ impl Books {
         }
     }
 
-    fn judge_stock(&mut self, sku: &str) {
-        let now = self.stock.oversold(sku).map(|count| Subject::Oversold(sku.to_owned(), count));
+    fn judge_stock(&mut self, sku: &str, oversold: Oversold) {
+        if oversold.is_none() && self.oversold.is_empty() {
+            return;
+        }
+        let now = oversold.map(|count| Subject::Oversold(sku.to_owned(), count));
         if self.oversold.get(sku) == now.as_ref() {
             return;
         }

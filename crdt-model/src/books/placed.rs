@@ -2,6 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
+use super::BodyDigest;
 use crate::entry::Place;
 use crate::ids::{DeviceId, JournalId, RecordId};
 use crate::record::Fact;
@@ -26,6 +27,8 @@ pub struct Placed<'a> {
     pub branch: bool,
     /// The fact.
     pub fact: &'a Fact,
+    /// Its [`super::body_digest`], where it is at hand.
+    pub digest: Option<BodyDigest>,
 }
 
 impl Placed<'_> {

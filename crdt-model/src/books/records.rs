@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
+use super::id_table::IdTable;
 use super::names::Journals;
 use super::ordered::Ordered;
 use super::placed::{Followup, Key, Placed};
-use crate::entry::Place;
-use crate::ids::{DeviceId, RecordId, domain_hash};
+use crate::entry::{Entry, Part, PartKind, Place};
+use crate::ids::{DeviceId, Domain, RecordId};
 use crate::record::{Fact, Kind, TenderKind};
 use crate::time::Hlc;
 
@@ -88,7 +89,7 @@ pub(super) enum Added {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Records {
     pages: Vec<Vec<Row>>,
-    by_id: Ordered<(u32, u32)>,
+    by_id: IdTable,
     by_time: BTreeMap<Kind, Ordered<u32>>,
     contests: BTreeMap<RecordId, Contest>,
 }
@@ -122,7 +123,7 @@ impl CopyOf {
             | Fact::HandoffWithdrawn(_)
             | Fact::HandoffDecided(_) => (0, false),
         };
-        let body = body_digest(placed.fact);
+        let body = placed.digest.unwrap_or_else(|| body_digest(placed.fact));
         Self { key: placed.key(), body, kind: placed.fact.kind(), mpesa_tenders, ticket }
     }
 }
@@ -136,13 +137,37 @@ fn mpesa_bits(sale: &crate::record::Sale) -> u16 {
 /// Room for most facts, so that encoding one seldom moves it.
 const FACT_BYTES_USUAL: usize = 512;
 
+static BODY: Domain = Domain::new("tillmesh 2026 fact body");
+
 /// The start of the hash of a fact's CBOR.
 #[must_use]
 pub fn body_digest(fact: &Fact) -> BodyDigest {
     let mut bytes = Vec::with_capacity(FACT_BYTES_USUAL);
     // Writing to memory can't fail.
     drop(minicbor::encode(fact, &mut bytes));
-    let [a, b, c, d, e, f, g, h, ..] = domain_hash("tillmesh 2026 fact body", &[&bytes]);
+    digest_of(&bytes)
+}
+
+/// The digests of an entry's facts, from their bytes as they are.
+pub(crate) fn fact_digests(entry: &Entry) -> Vec<BodyDigest> {
+    let parts = entry.parts.iter().filter(|part| part.kind == PartKind::Facts).map(Part::bytes);
+    let mut digests = Vec::new();
+    for bytes in parts {
+        let mut decoder = Decoder::new(bytes);
+        let count = decoder.array().ok().flatten().unwrap_or_default();
+        for _ in 0..count {
+            let start = decoder.position();
+            if decoder.skip().is_err() {
+                break;
+            }
+            digests.push(digest_of(bytes.get(start..decoder.position()).unwrap_or_default()));
+        }
+    }
+    digests
+}
+
+fn digest_of(bytes: &[u8]) -> BodyDigest {
+    let [a, b, c, d, e, f, g, h, ..] = BODY.hash(&[bytes]);
     [a, b, c, d, e, f, g, h]
 }
 
@@ -249,12 +274,7 @@ impl Records {
     }
 
     fn handle(&self, id: RecordId) -> Option<u32> {
-        self.by_id.find(|entry| self.id_order(entry, id)).map(|(_, handle)| handle)
-    }
-
-    fn id_order(&self, (prefix, handle): &(u32, u32), id: RecordId) -> Ordering {
-        // The prefix decides almost always, without a look at the row.
-        prefix.cmp(&id_prefix(id)).then_with(|| self.row(*handle).map(|row| row.id).cmp(&Some(id)))
+        self.by_id.find(id, |handle| self.row(handle).map(|row| row.id))
     }
 
     fn row(&self, handle: u32) -> Option<&Row> {
@@ -279,7 +299,7 @@ impl Records {
             }
         }
         let mut by_id = std::mem::take(&mut self.by_id);
-        by_id.insert((id_prefix(row.id), handle), |entry| self.id_order(entry, row.id));
+        by_id.insert(row.id, handle, |handle| self.row(handle).map(|row| row.id));
         self.by_id = by_id;
         self.list_in(row.kind, row.time, row.id, handle);
     }
@@ -301,11 +321,6 @@ impl Contest {
     fn best(&self) -> Option<CopyOf> {
         self.sides.values().min_by_key(|side| side.key).copied()
     }
-}
-
-fn id_prefix(id: RecordId) -> u32 {
-    let [a, b, c, d, ..] = *id.0.as_bytes();
-    u32::from_be_bytes([a, b, c, d])
 }
 
 fn row(id: RecordId, copy: &CopyOf, journal: u32) -> Row {

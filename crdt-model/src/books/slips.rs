@@ -33,8 +33,6 @@ type Slip = (u64, Currency, Tally);
 impl Slips {
     /// Taking back adds a slip too, which undoes the first one.
     pub(super) fn add(&mut self, seq: u64, currency: Currency, tally: &Tally, sign: Sign) {
-        let mut signed = Tally::default();
-        signed.add(tally, sign);
         let at = self.0.partition_point(|chunk| chunk.first <= seq);
         let appends =
             at == self.0.len() && self.0.last().is_none_or(|chunk| chunk.count >= CHUNK_SLIPS_MAX && chunk.last < seq);
@@ -48,7 +46,14 @@ impl Slips {
         let Some(chunk) = self.0.get_mut(at) else {
             return;
         };
-        chunk.add(&(seq, currency, signed));
+        match sign {
+            Sign::Count => chunk.add(seq, currency, tally),
+            Sign::TakeBack => {
+                let mut taken = Tally::default();
+                taken.add(tally, sign);
+                chunk.add(seq, currency, &taken);
+            }
+        }
         if chunk.count > 2 * CHUNK_SLIPS_MAX
             && let Some((lower, upper)) = chunk.split()
         {
@@ -74,13 +79,13 @@ impl Slips {
 }
 
 impl Chunk {
-    fn add(&mut self, slip: &Slip) {
-        let (seq, currency, tally) = slip;
-        self.first = if self.count == 0 { *seq } else { self.first.min(*seq) };
-        self.last = self.last.max(*seq);
+    fn add(&mut self, seq: u64, currency: Currency, tally: &Tally) {
+        self.first = if self.count == 0 { seq } else { self.first.min(seq) };
+        self.last = self.last.max(seq);
         self.count += 1;
-        self.sum.add(*currency, tally, Sign::Count);
-        self.slips.extend_from_slice(&minicbor::to_vec(slip).unwrap_or_default());
+        self.sum.add(currency, tally, Sign::Count);
+        // Writing to memory can't fail.
+        drop(minicbor::encode((seq, currency, tally), &mut self.slips));
     }
 
     fn read(&self) -> Vec<Slip> {
@@ -102,8 +107,9 @@ impl Chunk {
         let middle = slips.get(slips.len() / 2)?.0;
         let cut = if middle > self.first { middle } else { middle.checked_add(1)? };
         let (mut lower, mut upper) = (Self::default(), Self::default());
-        for slip in &slips {
-            if slip.0 < cut { lower.add(slip) } else { upper.add(slip) }
+        for (seq, currency, tally) in &slips {
+            let half = if *seq < cut { &mut lower } else { &mut upper };
+            half.add(*seq, *currency, tally);
         }
         (upper.count > 0).then_some((lower, upper))
     }

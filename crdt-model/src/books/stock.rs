@@ -54,6 +54,9 @@ pub struct LastCount {
     pub expected_milli: i64,
 }
 
+/// The latest count of an oversold product, if it has one; `None` if it is not oversold.
+pub(super) type Oversold = Option<Option<RecordId>>;
+
 #[derive(Debug, Clone, Default, Encode, Decode)]
 pub(super) struct Stock {
     #[n(0)]
@@ -93,12 +96,17 @@ struct Count {
 }
 
 impl Stock {
-    /// Counts a fact, or takes it back; gives the products that it touched.
-    pub(super) fn fold<'a>(&mut self, placed: &Placed<'a>, sign: Sign, journals: &mut Journals) -> Vec<&'a str> {
+    /// Counts a fact, or takes it back; gives the products that it touched, and whether they are
+    /// oversold now.
+    pub(super) fn fold<'a>(
+        &mut self,
+        placed: &Placed<'a>,
+        sign: Sign,
+        journals: &mut Journals,
+    ) -> Vec<(&'a str, Oversold)> {
         let mut touched = Vec::new();
         let mut moved = |sku: &'a str, quantity_milli: i64, received: bool| {
-            self.moved(placed, sign, journals, sku, quantity_milli, received);
-            touched.push(sku);
+            touched.push((sku, self.moved(placed, sign, journals, sku, quantity_milli, received)));
         };
         match placed.fact {
             Fact::Sale(sale) => {
@@ -114,8 +122,7 @@ impl Stock {
                 moved(&movement.sku, movement.quantity_milli, movement.quantity_milli > 0);
             }
             Fact::StockCount(count) => {
-                self.counted(placed, sign, journals, count);
-                touched.push(&count.sku);
+                touched.push((&count.sku, self.counted(placed, sign, journals, count)));
             }
             Fact::Expense(_)
             | Fact::FinancialRecord(_)
@@ -154,12 +161,6 @@ impl Stock {
         used.map(|(sku, product)| StockLevel { sku: sku.clone(), ..product.level(journals) })
     }
 
-    /// The latest count of an oversold product, if it has one; `None` if it is not oversold.
-    pub(super) fn oversold(&self, sku: &str) -> Option<Option<RecordId>> {
-        let product = self.products.get(sku).filter(|product| product.is_oversold())?;
-        Some(product.counts.last_key_value().map(|(_, count)| count.record))
-    }
-
     fn moved(
         &mut self,
         placed: &Placed<'_>,
@@ -168,40 +169,47 @@ impl Stock {
         sku: &str,
         quantity_milli: i64,
         received: bool,
-    ) {
+    ) -> Oversold {
         let journal = journals.number(placed.place.journal, placed.device);
-        let product = self.product(sku);
         let one = if sign == Sign::Count { 1 } else { -1 };
-        if quantity_milli.unsigned_abs() > QUANTITY_MILLI_MAX {
-            product.unusable += one;
-            return;
-        }
-        let quantity_milli = quantity_milli * one;
-        product.received += if received { one } else { 0 };
-        product.moved_milli += i128::from(quantity_milli);
-        if let Some((key, count)) = product.counts.last_key_value()
-            && (placed.place.seq <= count.seen_of(key, placed.place.journal) || placed.time < key.time)
-        {
-            product.before_milli += i128::from(quantity_milli);
-        }
-        product.track(journal, |track| track.add(placed.place.seq, placed.time, quantity_milli));
+        self.change(sku, |product| {
+            if quantity_milli.unsigned_abs() > QUANTITY_MILLI_MAX {
+                product.unusable += one;
+                return;
+            }
+            let quantity_milli = quantity_milli * one;
+            product.received += if received { one } else { 0 };
+            product.moved_milli += i128::from(quantity_milli);
+            if let Some((key, count)) = product.counts.last_key_value()
+                && (placed.place.seq <= count.seen_of(key, placed.place.journal) || placed.time < key.time)
+            {
+                product.before_milli += i128::from(quantity_milli);
+            }
+            product.track(journal, |track| track.add(placed.place.seq, placed.time, quantity_milli));
+        })
     }
 
-    fn counted(&mut self, placed: &Placed<'_>, sign: Sign, journals: &Journals, fact: &StockCount) {
-        let product = self.product(&fact.sku);
+    fn counted(&mut self, placed: &Placed<'_>, sign: Sign, journals: &Journals, fact: &StockCount) -> Oversold {
         let latest = |product: &Product| product.counts.last_key_value().map(|(key, _)| *key);
-        let before = latest(product);
-        match sign {
-            Sign::Count => drop(product.counts.insert(placed.key(), Count::of(placed.id, fact))),
-            Sign::TakeBack => drop(product.counts.remove(&placed.key())),
-        }
-        if latest(product) != before {
-            product.before_milli = product.before(journals).sum_milli;
-        }
+        self.change(&fact.sku, |product| {
+            let before = latest(product);
+            match sign {
+                Sign::Count => drop(product.counts.insert(placed.key(), Count::of(placed.id, fact))),
+                Sign::TakeBack => drop(product.counts.remove(&placed.key())),
+            }
+            if latest(product) != before {
+                product.before_milli = product.before(journals).sum_milli;
+            }
+        })
     }
 
-    fn product(&mut self, sku: &str) -> &mut Product {
-        self.products.entry(sku.to_owned()).or_default()
+    fn change(&mut self, sku: &str, change: impl FnOnce(&mut Product)) -> Oversold {
+        let product = match self.products.get_mut(sku) {
+            Some(product) => product,
+            None => self.products.entry(sku.to_owned()).or_default(),
+        };
+        change(product);
+        product.oversold()
     }
 }
 
@@ -210,6 +218,10 @@ impl Product {
         let counted_milli = self.counts.last_key_value().map_or(0, |(_, count)| count.counted_milli);
         let on_hand_milli = i128::from(counted_milli) + self.moved_milli - self.before_milli;
         i64::try_from(on_hand_milli).ok().filter(|_| self.unusable == 0)
+    }
+
+    fn oversold(&self) -> Oversold {
+        self.is_oversold().then(|| self.counts.last_key_value().map(|(_, count)| count.record))
     }
 
     fn is_oversold(&self) -> bool {

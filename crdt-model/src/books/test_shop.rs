@@ -43,6 +43,7 @@ impl Recorded {
             device: self.device,
             branch: self.branch,
             fact: &self.fact,
+            digest: None,
         }
     }
 }

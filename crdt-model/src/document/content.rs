@@ -94,6 +94,9 @@ pub fn field_key(record: RecordId, field: &str) -> String {
     format!("{record}/{field}")
 }
 
+/// The field that marks a record as deleted; any other value than true means that it is not.
+pub const DELETED: &str = "deleted";
+
 /// The record and field of a document's key; `None` for the document's own keys and for
 /// anything that [`field_key`] doesn't write.
 #[must_use]

@@ -13,7 +13,7 @@ mod tests;
 
 use minicbor::{Decode, Encode};
 
-pub use content::{EditError, FieldEdit, FieldValue, Valued, field_key, parse_key};
+pub use content::{DELETED, EditError, FieldEdit, FieldValue, Valued, field_key, parse_key};
 pub use id::{ANNOTATIONS_SHARDS, CATALOGUE_SHARDS, CUSTOMERS_SHARDS, DocumentId, DocumentIdError, TICKETS_SHARDS};
 pub use shared::{LoadError, SharedDocument};
 pub use verify::{ApplyError, Verified};

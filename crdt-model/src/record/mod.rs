@@ -14,6 +14,8 @@ mod sale;
 mod shift;
 mod stock;
 
+use std::fmt;
+
 use minicbor::{Decode, Encode};
 
 pub use amendment::{Refund, Resolution, Void};
@@ -445,30 +447,30 @@ impl Fact {
     }
 }
 
-pub(crate) fn check_name(field: &str, text: &str, limit: usize) -> Result<(), FactError> {
+pub(crate) fn check_name(field: impl fmt::Display, text: &str, limit: usize) -> Result<(), FactError> {
     if text.is_empty() {
-        return Err(FactError::Empty { field: field.to_owned() });
+        return Err(FactError::Empty { field: field.to_string() });
     }
     check_text(field, text, limit)
 }
 
-pub(crate) fn check_text(field: &str, text: &str, limit: usize) -> Result<(), FactError> {
+pub(crate) fn check_text(field: impl fmt::Display, text: &str, limit: usize) -> Result<(), FactError> {
     if text.len() > limit {
-        return Err(FactError::TooLong { field: field.to_owned(), limit });
+        return Err(FactError::TooLong { field: field.to_string(), limit });
     }
     Ok(())
 }
 
-pub(crate) fn check_count(field: &str, count: usize, limit: usize) -> Result<(), FactError> {
+pub(crate) fn check_count(field: impl fmt::Display, count: usize, limit: usize) -> Result<(), FactError> {
     if count > limit {
-        return Err(FactError::TooLong { field: field.to_owned(), limit });
+        return Err(FactError::TooLong { field: field.to_string(), limit });
     }
     Ok(())
 }
 
-pub(crate) fn check_not_negative(field: &str, amount: i64) -> Result<(), FactError> {
+pub(crate) fn check_not_negative(field: impl fmt::Display, amount: i64) -> Result<(), FactError> {
     if amount < 0 {
-        return Err(FactError::Negative { field: field.to_owned() });
+        return Err(FactError::Negative { field: field.to_string() });
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! A sale: lines, and the tenders that pay for them.
 
+use std::fmt;
+
 use minicbor::{Decode, Encode};
 
 use super::{
@@ -97,6 +99,17 @@ impl Line {
     }
 }
 
+/// A field of one item of a list, spelt out only where it is wrong.
+#[derive(Debug, Clone, Copy)]
+struct At<'a>(&'a str, usize, &'a str);
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(list, index, name) = self;
+        write!(f, "{list}[{index}].{name}")
+    }
+}
+
 /// Sums lines, each checked; `field` is the list's name in errors.
 pub(super) fn checked_total(field: &str, lines: &[Line]) -> Result<i64, FactError> {
     if lines.is_empty() {
@@ -105,21 +118,23 @@ pub(super) fn checked_total(field: &str, lines: &[Line]) -> Result<i64, FactErro
     check_count(field, lines.len(), LINES_MAX)?;
     let mut total: i64 = 0;
     for (index, line) in lines.iter().enumerate() {
-        let at = |name: &str| format!("{field}[{index}].{name}");
-        check_name(&at("sku"), &line.sku, NAME_BYTES_MAX)?;
-        check_not_negative(&at("quantity_milli"), line.quantity_milli)?;
+        let at = |name| At(field, index, name);
+        check_name(at("sku"), &line.sku, NAME_BYTES_MAX)?;
+        check_not_negative(at("quantity_milli"), line.quantity_milli)?;
         if line.quantity_milli == 0 {
-            return Err(FactError::Zero { field: at("quantity_milli") });
+            return Err(FactError::Zero { field: at("quantity_milli").to_string() });
         }
-        check_not_negative(&at("unit_price_minor"), line.unit_price_minor)?;
-        check_not_negative(&at("discount_minor"), line.discount_minor)?;
+        check_not_negative(at("unit_price_minor"), line.unit_price_minor)?;
+        check_not_negative(at("discount_minor"), line.discount_minor)?;
         if line.tax_rate_bp.is_some_and(|rate| rate > 10_000) {
-            return Err(FactError::Invalid { field: at("tax_rate_bp"), reason: "must be at most 10000 (100 %)" });
+            let field = at("tax_rate_bp").to_string();
+            return Err(FactError::Invalid { field, reason: "must be at most 10000 (100 %)" });
         }
-        let too_large = |source| FactError::Money { field: at("unit_price_minor"), source };
+        let too_large = |source| FactError::Money { field: at("unit_price_minor").to_string(), source };
         let amount = line.amount_minor().map_err(too_large)?;
         if amount < 0 {
-            return Err(FactError::Invalid { field: at("discount_minor"), reason: "is more than the line's amount" });
+            let field = at("discount_minor").to_string();
+            return Err(FactError::Invalid { field, reason: "is more than the line's amount" });
         }
         total = total.checked_add(amount).ok_or_else(|| too_large(crate::money::MoneyError::TooLarge))?;
     }
@@ -131,14 +146,14 @@ pub(super) fn check_tenders(tenders: &[Tender], total_minor: i64) -> Result<(), 
     check_count("tenders", tenders.len(), TENDERS_MAX)?;
     let mut tendered_minor: i64 = 0;
     for (index, tender) in tenders.iter().enumerate() {
-        let field = || format!("tenders[{index}].amount_minor");
-        check_not_negative(&field(), tender.amount_minor)?;
+        let field = At("tenders", index, "amount_minor");
+        check_not_negative(field, tender.amount_minor)?;
         if tender.amount_minor == 0 && (total_minor != 0 || tender.kind == TenderKind::Mpesa) {
-            return Err(FactError::Zero { field: field() });
+            return Err(FactError::Zero { field: field.to_string() });
         }
         tendered_minor = tendered_minor
             .checked_add(tender.amount_minor)
-            .ok_or_else(|| FactError::Money { field: field(), source: crate::money::MoneyError::TooLarge })?;
+            .ok_or_else(|| FactError::Money { field: field.to_string(), source: crate::money::MoneyError::TooLarge })?;
     }
     if tenders.is_empty() || tendered_minor == total_minor {
         return Ok(());

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::apply::Touched;
 use super::handoff::HandoffError;
 use super::lazy::LazyDocument;
 use super::{Output, Shop, StoredEntry};
+use crate::books::fact_digests;
 use crate::document::{DocumentChange, DocumentId, EditError, FieldEdit, SharedDocument, field_key};
-use crate::entry::{After, Body, Class, ENTRY_BYTES_MAX, Entry, EntryError, Part, Personal, Place};
+use crate::entry::{After, Body, Class, ENTRY_BYTES_MAX, Entry, EntryError, Part, PartKind, Personal, Place};
 use crate::ids::{EntryHash, JournalId, RecordId, domain_hash};
 use crate::journal::{MARK_EVERY_BYTES, MARK_EVERY_ENTRIES, sign_mark};
 use crate::money::Currency;
@@ -35,6 +37,15 @@ pub struct Phone {
     pub tender: u32,
     /// Digits with country code.
     pub number: String,
+}
+
+/// An entry of ours that is recorded and may be stored, and that the books don't have yet.
+#[derive(Debug)]
+pub(super) struct Unfolded {
+    seq: u64,
+    entry: Entry,
+    body: Body,
+    touched: Touched,
 }
 
 /// An operation that is recorded.
@@ -87,12 +98,7 @@ pub enum ActError {
 }
 
 impl Shop {
-    pub(super) fn act(
-        &mut self,
-        operation: Operation,
-        now: Timestamp,
-        out: &mut Vec<Output>,
-    ) -> Result<Acted, ActError> {
+    pub(super) fn act(&mut self, operation: Operation, now: Timestamp) -> Result<Acted, ActError> {
         for fact in &operation.facts {
             fact.check()?;
             self.check_currency(fact)?;
@@ -104,13 +110,15 @@ impl Shop {
         self.check_handoffs(&operation)?;
         let mut body = Body { facts: operation.facts, ..Body::default() };
         self.add_intents(&mut body, &operation.phones, place)?;
-        check_size(&body)?;
+        let mut parts = body.to_parts(|| self.salt(place));
+        check_size(&body, &parts)?;
 
         let time = self.clock.tick(now);
         let (changes, after) = self.edit(&operation.edits, time)?;
         if body.facts.is_empty() && changes.is_empty() {
             return Ok(Acted { place: None, records: Vec::new(), repeated: false, time });
         }
+        parts.extend(Part::of(PartKind::Changes, None, &changes));
         body.changes = changes;
         let records = (0..body.facts.len()).filter_map(|index| body.record_id(self.business(), place, index)).collect();
         let entry = Entry {
@@ -119,13 +127,24 @@ impl Shop {
             time,
             user: operation.user,
             after,
-            parts: body.clone().into_parts(self.salt(place)),
+            parts,
             mark: None,
         };
         let touched = touched_keys(&operation.edits, &body);
-        self.append_own(entry, &body, out);
-        self.note_touched(touched, out);
+        self.unfolded = Some(Unfolded { seq: place.seq, entry, body, touched });
         Ok(Acted { place: Some(place), records, repeated: false, time })
+    }
+
+    /// The shop does something by itself.
+    pub(super) fn act_and_fold(
+        &mut self,
+        operation: Operation,
+        now: Timestamp,
+        out: &mut Vec<Output>,
+    ) -> Result<Acted, ActError> {
+        let acted = self.act(operation, now)?;
+        self.fold_own(out);
+        Ok(acted)
     }
 
     fn next_place(&self) -> Place {
@@ -256,23 +275,27 @@ impl Shop {
         Ok((changes, after.into_values().collect()))
     }
 
-    /// Appends an entry to our journal and applies it.
-    fn append_own(&mut self, entry: Entry, body: &Body, out: &mut Vec<Output>) {
+    /// Appends the entry that was recorded last to our journal, and applies it.
+    pub(super) fn fold_own(&mut self, out: &mut Vec<Output>) {
+        let Some(Unfolded { seq, entry, body, touched }) = self.unfolded.take() else { return };
         let Some(journal) = self.journals.get_mut(&self.own) else { return };
         if self.unsealed.is_empty() {
             self.sealed_tail = journal.tail.clone();
         }
         let hash = journal.next_hash(&entry);
         journal.advance(hash, &entry);
-        let place = Place { journal: self.own, seq: journal.high };
+        let place = Place { journal: self.own, seq };
         journal.applied = journal.high;
-        self.note_authors(place, hash, body);
-        self.fold(place, &entry, body, out);
+        self.note_authors(place, hash, &body);
+        self.fold(place, &entry, &body, &fact_digests(&entry), out);
+        self.note_touched(touched, out);
         self.unmarked_bytes += entry.parts.len() * 64 + body_bytes(&entry);
         self.unsealed.push((place.seq, hash, entry));
+        // Once it is stored, the seal signs it.
+        let stored = self.unsealed.len() <= self.stored_unsealed;
         self.first_since_start.get_or_insert(place.seq);
         let since_mark = place.seq.saturating_sub(self.journals.get(&self.own).map_or(0, |own| own.marked.0));
-        if since_mark >= MARK_EVERY_ENTRIES || self.unmarked_bytes >= MARK_EVERY_BYTES {
+        if !stored && (since_mark >= MARK_EVERY_ENTRIES || self.unmarked_bytes >= MARK_EVERY_BYTES) {
             self.mark_own();
         }
         self.advanced.insert(self.own, None);
@@ -295,10 +318,11 @@ impl Shop {
     pub(super) fn stage(&mut self, out: &mut Vec<Output>) {
         let fresh = self.unsealed.iter().skip(self.stored_unsealed);
         self.staged.extend(fresh.map(|(seq, _, entry)| stored(self.own, *seq, entry)));
-        self.stored_unsealed = self.unsealed.len();
-        if !self.staged.is_empty() {
-            let entries = std::mem::take(&mut self.staged);
-            out.push(Output::Journal { entries, ours: !std::mem::take(&mut self.staged_from_peers) });
+        self.staged.extend(self.unfolded.iter().map(|last| stored(self.own, last.seq, &last.entry)));
+        self.stored_unsealed = self.unsealed.len() + usize::from(self.unfolded.is_some());
+        if !(self.staged.is_empty() && self.staged_runs.is_empty()) {
+            let (entries, runs) = (std::mem::take(&mut self.staged), std::mem::take(&mut self.staged_runs));
+            out.push(Output::Journal { entries, runs, ours: !std::mem::take(&mut self.staged_from_peers) });
         }
     }
 
@@ -379,12 +403,12 @@ fn class_of(body: &Body) -> Class {
     }
 }
 
-fn check_size(body: &Body) -> Result<(), EntryError> {
+fn check_size(body: &Body, parts: &[Part]) -> Result<(), EntryError> {
     let limit = crate::entry::FACTS_MAX;
     if body.facts.len() > limit {
         return Err(EntryError::OverLimit { what: "facts", limit });
     }
-    let bytes: usize = body.clone().into_parts([0; 16]).iter().map(Part::size_bytes).sum();
+    let bytes: usize = parts.iter().map(Part::size_bytes).sum();
     // The rest is left for the changes to shared documents, which are bounded on their own.
     if bytes > ENTRY_BYTES_MAX * 3 / 4 {
         return Err(EntryError::OverLimit { what: "bytes", limit: ENTRY_BYTES_MAX * 3 / 4 });

@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 
 use super::lazy::LazyDocument;
 use super::{Change, LOAD_ENTRIES_MAX, Output, Shop};
-use crate::books::{Followup, Placed};
+use crate::books::{BodyDigest, Followup, Placed};
 use crate::document::{DocumentId, SharedDocument, Verified};
 use crate::entry::{Body, Entry, EntryError, Place};
 use crate::ids::{EntryHash, JournalId, RecordId};
 use crate::record::Fact;
+use crate::sync::arrival::ReadBody;
 use crate::time::{Day, Timestamp};
 
 /// The keys that changed, by document.
@@ -32,7 +33,7 @@ impl Shop {
         place: Place,
         hash: EntryHash,
         entry: &Entry,
-        body: Result<Body, EntryError>,
+        read: ReadBody,
         out: &mut Vec<Output>,
     ) -> Applied {
         if !entry.after.iter().all(|after| self.has_applied(after.place)) {
@@ -43,9 +44,10 @@ impl Shop {
         if let Some(journal) = self.journals.get_mut(&place.journal) {
             journal.applied = place.seq;
         }
+        let ReadBody { body, digests } = read;
         match self.apply_changes(place, hash, entry, body) {
             Ok((body, touched)) => {
-                self.fold(place, entry, &body, out);
+                self.fold(place, entry, &body, &digests, out);
                 self.note_touched(touched, out);
             }
             Err(reason) => {
@@ -73,6 +75,9 @@ impl Shop {
         body: Result<Body, EntryError>,
     ) -> Result<(Body, Touched), String> {
         let mut body = body.map_err(|error| error.to_string())?;
+        if body.changes.is_empty() {
+            return Ok((body, Vec::new()));
+        }
         let Some(journal) = self.journals.get(&place.journal) else { return Err("unknown journal".to_owned()) };
         if journal.info.fork.is_some() {
             // Two branches use one Automerge actor, so neither may edit: every replica has to
@@ -144,11 +149,21 @@ impl Shop {
     }
 
     /// Folds an entry's facts into the books.
-    pub(super) fn fold(&mut self, place: Place, entry: &Entry, body: &Body, out: &mut Vec<Output>) {
+    pub(super) fn fold(
+        &mut self,
+        place: Place,
+        entry: &Entry,
+        body: &Body,
+        digests: &[BodyDigest],
+        out: &mut Vec<Output>,
+    ) {
         self.note_page(place, entry, u32::try_from(body.facts.len()).unwrap_or(u32::MAX));
         let mut recounts = Vec::new();
         let facts = self.resettled(place, &body.facts);
-        for placed in self.placed(place, entry, &facts) {
+        // A fact that has moved to a branch is another one.
+        let digests = if matches!(facts, Cow::Borrowed(_)) { digests } else { &[] };
+        for mut placed in self.placed(place, entry, &facts) {
+            placed.digest = digests.get(placed.index as usize).copied();
             recounts.extend(self.books.fold(&placed));
             out.push(Output::Changed(Change::Fact {
                 kind: placed.fact.kind(),
@@ -220,6 +235,7 @@ impl Shop {
                 device: journal.info.device(),
                 branch: journal.info.fork.is_some(),
                 fact,
+                digest: None,
             })
             .collect()
     }
@@ -238,6 +254,7 @@ impl Shop {
     /// Keeps the list of conflicting fields, and tells who is looking.
     pub(super) fn note_touched(&mut self, touched: Touched, out: &mut Vec<Output>) {
         for (id, keys) in touched {
+            self.relist(id, &keys);
             let Some(document) = self.documents.get(&id).map(LazyDocument::shared) else { continue };
             for key in &keys {
                 let field = (id, key.clone());
@@ -300,7 +317,7 @@ impl Shop {
                 continue;
             }
             let place = Place { journal: id, seq };
-            if self.apply(place, entry.mark.map_or(hash, |mark| mark.hash), &entry, entry.body(), out)
+            if self.apply(place, entry.mark.map_or(hash, |mark| mark.hash), &entry, ReadBody::of(&entry), out)
                 == Applied::Blocked
             {
                 return Applied::Blocked;

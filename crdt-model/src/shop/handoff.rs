@@ -282,7 +282,7 @@ impl Shop {
                 continue;
             };
             let operation = Operation { facts: vec![fact], ..Operation::default() };
-            if let Err(error) = self.act(operation, now, out) {
+            if let Err(error) = self.act_and_fold(operation, now, out) {
                 tracing::warn!(%error, handoff = %id, "a handoff could not be settled");
             }
         }

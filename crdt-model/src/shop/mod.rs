@@ -10,6 +10,7 @@
 
 mod act;
 mod apply;
+mod catalogue;
 mod fork;
 mod handoff;
 mod holdings;
@@ -39,6 +40,7 @@ use crate::ids::{DeviceId, JournalId, RecordId};
 use crate::journal::JournalInfo;
 use crate::record::{Certificate, Genesis, Kind};
 pub use crate::sync::arrival::Arrival;
+pub use crate::sync::packed::PackedRun;
 pub use crate::sync::session::{LinkId, LinkKind};
 use crate::time::Timestamp;
 
@@ -64,7 +66,8 @@ impl std::fmt::Debug for Identity {
 /// What happens to a shop.
 #[derive(Debug)]
 pub enum Input {
-    /// The till's app records or edits something.
+    /// The till's app records or edits something. The books have it with the next input
+    /// ([`Input::Stage`] apart) or [`Shop::catch_up`], so that its commit needn't wait for that.
     Act(Box<Operation>),
     /// Gives out what is to be stored of the group so far, unsigned; [`Input::Seal`] must follow
     /// before the next group.
@@ -125,6 +128,8 @@ pub enum Output {
     Journal {
         /// The entries, in order.
         entries: Vec<StoredEntry>,
+        /// Longer runs, each in one piece.
+        runs: Vec<PackedRun>,
         /// None of them came from a peer.
         ours: bool,
     },
@@ -216,10 +221,10 @@ pub enum Change {
 impl Shop {
     /// Takes one input. Time never decides whether an entry counts.
     pub fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Output> {
-        let mut out = Vec::new();
+        let mut out = if matches!(input, Input::Stage) { Vec::new() } else { self.catch_up() };
         match input {
             Input::Act(operation) => {
-                let answer = self.act(*operation, now, &mut out);
+                let answer = self.act(*operation, now);
                 out.push(Output::Acted(answer));
             }
             Input::Stage => self.stage(&mut out),
@@ -234,6 +239,14 @@ impl Shop {
             Input::AskHoldings => self.ask_holdings(&mut out),
             Input::Tick => self.tick(now, &mut out),
         }
+        out
+    }
+
+    /// Lets the books have what was recorded last: to be called before the shop is asked anything.
+    #[must_use]
+    pub fn catch_up(&mut self) -> Vec<Output> {
+        let mut out = Vec::new();
+        self.fold_own(&mut out);
         out
     }
 }

@@ -5,15 +5,23 @@ use std::borrow::Cow;
 use super::{Arrival, Change, LinkId, LinkKind, Output, Shop, StoredEntry};
 use crate::entry::Place;
 use crate::frontier::FrontierRow;
-use crate::ids::{DeviceId, JournalId};
+use crate::ids::{DeviceId, EntryHash, JournalId};
 use crate::journal::{Journal, JournalError};
 use crate::shop::apply::Applied;
 use crate::sync::arrival::{Prepared, prepare_run};
 use crate::sync::codec::Run;
 use crate::sync::compact::{Compact, JournalRef};
 use crate::sync::message::{Asking, Bye, ByeCode, FRONTIER_ROWS_AT_ONCE, Hello, Message, PROTOCOL_VERSION};
+use crate::sync::packed::PackedRun;
 use crate::sync::session::Session;
 use crate::time::Timestamp;
+
+/// What came with a run.
+struct Brought {
+    prepared: Vec<Prepared>,
+    /// The run as it came, if it is to be stored in one piece.
+    block: Option<Vec<u8>>,
+}
 
 impl Shop {
     pub(super) fn link_up(
@@ -50,7 +58,7 @@ impl Shop {
         self.arrived(link, Arrival::read(frame), now, out);
     }
 
-    pub(super) fn arrived(&mut self, link: LinkId, arrival: Arrival, now: Timestamp, out: &mut Vec<Output>) {
+    pub(super) fn arrived(&mut self, link: LinkId, mut arrival: Arrival, now: Timestamp, out: &mut Vec<Output>) {
         let Some(session) = self.sessions.get(&link) else { return };
         let message = match arrival.message {
             Ok(message) => message,
@@ -73,7 +81,7 @@ impl Shop {
             Message::Have(rows) => self.take_have(link, device, &rows, out),
             Message::Entries(runs) => {
                 for (run, prepared) in runs.into_iter().zip(arrival.prepared) {
-                    self.take_run(link, run, prepared, now, out);
+                    self.take_run(link, run, Brought { prepared, block: arrival.block.take() }, now, out);
                 }
             }
             Message::Compact(compact) => self.take_compact(link, device, &compact, now, out),
@@ -233,11 +241,11 @@ impl Shop {
         }
         let run = Run { journal: id, info: None, start, entries, signature: compact.signature };
         let prepared = prepare_run(&run);
-        self.take_run(link, run, prepared, now, out);
+        self.take_run(link, run, Brought { prepared, block: None }, now, out);
     }
 
     /// Verifies a run, stores it, and applies what can be applied.
-    fn take_run(&mut self, link: LinkId, run: Run, prepared: Vec<Prepared>, now: Timestamp, out: &mut Vec<Output>) {
+    fn take_run(&mut self, link: LinkId, run: Run, brought: Brought, now: Timestamp, out: &mut Vec<Output>) {
         let id = run.journal;
         if let Some(reason) = self.meet_journal(&run, out) {
             return self.part(link, ByeCode::Protocol, &reason, out);
@@ -261,13 +269,13 @@ impl Shop {
         if let Some(error) = run.entries.iter().find_map(|entry| entry.check_limits().err()) {
             return self.part(link, ByeCode::Protocol, &error.to_string(), out);
         }
-        let parts = prepared.iter().map(|prepared| Cow::Borrowed(prepared.part_hashes.as_slice()));
+        let parts = brought.prepared.iter().map(|prepared| Cow::Borrowed(prepared.part_hashes.as_slice()));
         let hashes = match journal.verify_chain(run.entries.iter().zip(parts), &run.signature) {
             Ok(hashes) => hashes,
             Err(JournalError::BrokenChain) => return self.ask_about_fork(link, id, out),
             Err(error) => return self.part(link, ByeCode::Protocol, &error.to_string(), out),
         };
-        self.store_run(link, run, prepared, &hashes, now, out);
+        self.store_run(link, run, brought, &hashes, now, out);
         self.unblock(out);
     }
 
@@ -275,28 +283,34 @@ impl Shop {
         &mut self,
         link: LinkId,
         run: Run,
-        prepared: Vec<Prepared>,
-        hashes: &[crate::ids::EntryHash],
+        brought: Brought,
+        hashes: &[EntryHash],
         now: Timestamp,
         out: &mut Vec<Output>,
     ) {
         let id = run.journal;
         let count = run.entries.len();
+        let (first, last) = (run.start, run.start.saturating_add(count as u64).saturating_sub(1));
+        let block = brought.block.zip(hashes.last()).map(|(block, head)| (block, *head));
         let mut blocked = self.journals.get(&id).is_some_and(|journal| journal.applied < journal.high);
-        let entries = run.entries.into_iter().zip(prepared).zip(hashes);
-        for (index, ((mut entry, mut prepared), hash)) in entries.enumerate() {
+        let entries = run.entries.into_iter().zip(brought.prepared).zip(hashes);
+        for (index, ((mut entry, prepared), hash)) in entries.enumerate() {
             if index + 1 == count {
                 entry.mark = Some(crate::entry::Mark { hash: *hash, signature: run.signature });
-                prepared.bytes = entry.to_bytes();
             }
             let Some(journal) = self.journals.get_mut(&id) else { return };
             journal.advance(*hash, &entry);
             let place = Place { journal: id, seq: journal.high };
             self.clock.observe(entry.time, now);
             if !blocked {
-                blocked = self.apply(place, *hash, &entry, prepared.body, out) == Applied::Blocked;
+                blocked = self.apply(place, *hash, &entry, prepared.read, out) == Applied::Blocked;
             }
-            self.staged.push(StoredEntry { place, bytes: prepared.bytes });
+            if block.is_none() {
+                self.staged.push(StoredEntry { place, bytes: entry.to_bytes() });
+            }
+        }
+        if let Some((block, head)) = block {
+            self.staged_runs.push(PackedRun { journal: id, first, last, head, block });
         }
         if blocked {
             self.blocked.insert(id);

@@ -225,7 +225,7 @@ impl Shop {
         let facts =
             waiting.into_iter().map(|intent| Fact::IntentAddressed(IntentAddressed { intent, ledger })).collect();
         let operation = super::Operation { facts, ..super::Operation::default() };
-        if let Err(error) = self.act(operation, now, out) {
+        if let Err(error) = self.act_and_fold(operation, now, out) {
             tracing::warn!(%error, "intents could not be addressed to the paying relay");
         }
     }

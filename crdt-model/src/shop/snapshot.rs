@@ -10,14 +10,14 @@ use super::state::{Known, OpenError, PageSpan, Shop};
 use crate::books::Books;
 use crate::document::DocumentId;
 use crate::entry::Place;
-use crate::ids::{DeviceId, EntryHash, JournalId};
+use crate::ids::{DeviceId, EntryHash, JournalId, RecordId};
 use crate::journal::Journal;
 use crate::record::Certificate;
 use crate::sync::holding::Holding;
 use crate::time::Clock;
 
 /// Raised whenever the books or this layout change; an older snapshot is rebuilt.
-const SNAPSHOT_VERSION: u32 = 2;
+const SNAPSHOT_VERSION: u32 = 3;
 
 #[derive(Encode, Decode)]
 struct Snapshot {
@@ -41,6 +41,8 @@ struct Snapshot {
     known: BTreeMap<DeviceId, Known>,
     #[n(9)]
     holdings: Vec<Holding>,
+    #[n(10)]
+    listed: Vec<RecordId>,
 }
 
 #[derive(Encode, Decode)]
@@ -92,6 +94,7 @@ impl Shop {
             members: self.members.values().cloned().collect(),
             known: self.known.clone(),
             holdings: self.holdings.values().cloned().collect(),
+            listed: self.listed.iter().copied().collect(),
         })
         .unwrap_or_default()
     }
@@ -120,6 +123,7 @@ impl Shop {
         self.quarantine = snapshot.quarantine.into_iter().collect();
         self.members.extend(snapshot.members.into_iter().map(|member| (member.device, member)));
         self.known = snapshot.known;
+        self.listed = snapshot.listed.into_iter().collect();
         self.holdings = snapshot.holdings.into_iter().map(|holding| (holding.device, holding)).collect();
         Ok(())
     }

@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use minicbor::{Decode, Encode};
 
+use super::act::Unfolded;
 use super::lazy::LazyDocument;
 use super::{Identity, Output, StoredEntry};
 use crate::books::Books;
 use crate::document::{DocumentId, SharedDocument};
 use crate::entry::{PageLabel, Place};
 use crate::frontier::{Frontier, FrontierRow};
-use crate::ids::{BusinessId, DeviceId, EntryHash, JournalId, domain_hash};
+use crate::ids::{BusinessId, DeviceId, EntryHash, JournalId, RecordId, domain_hash};
 use crate::journal::{Journal, JournalGenesis, JournalInfo, Tail};
 use crate::record::{Certificate, Role};
 use crate::sync::holding::Holding;
+use crate::sync::packed::PackedRun;
 use crate::sync::session::{LinkId, LinkKind, Session};
 use crate::time::{Clock, Day, Timestamp};
 
@@ -33,6 +35,8 @@ pub struct Shop {
     pub(super) quarantine: BTreeMap<Place, String>,
     /// Fields of shared documents that have several values at once.
     pub(super) field_conflicts: BTreeSet<(DocumentId, String)>,
+    /// The products that the catalogue lists.
+    pub(super) listed: BTreeSet<RecordId>,
     /// Members, by what their certificates say.
     pub(super) members: BTreeMap<DeviceId, Certificate>,
     /// How far each device durably holds each journal, by its own word.
@@ -44,7 +48,10 @@ pub struct Shop {
     pub(super) sessions: BTreeMap<LinkId, Session>,
     /// Entries since the last seal.
     pub(super) staged: Vec<StoredEntry>,
+    pub(super) staged_runs: Vec<PackedRun>,
     pub(super) staged_from_peers: bool,
+    /// The entry that was recorded last, while it is not in the books yet.
+    pub(super) unfolded: Option<Unfolded>,
     /// Own entries since the last seal, and the bytes since our last mark.
     pub(super) unsealed: Vec<(u64, EntryHash, crate::entry::Entry)>,
     /// How many of them were given out to be stored, not signed yet.
@@ -218,12 +225,15 @@ impl Shop {
             pages: BTreeMap::new(),
             quarantine: BTreeMap::new(),
             field_conflicts: BTreeSet::new(),
+            listed: BTreeSet::new(),
             members,
             known: BTreeMap::new(),
             holdings: BTreeMap::new(),
             sessions: BTreeMap::new(),
             staged: Vec::new(),
+            staged_runs: Vec::new(),
             staged_from_peers: false,
+            unfolded: None,
             unsealed: Vec::new(),
             stored_unsealed: 0,
             unmarked_bytes: 0,

@@ -197,6 +197,9 @@ fn decode_plain(plain: &[u8]) -> Result<Vec<Run>, CodecError> {
     for _ in 0..count {
         runs.push(from_columns(decoder.decode()?)?);
     }
+    if decoder.position() != plain.len() {
+        return Err(CodecError::Malformed("the block has bytes left over".to_owned()));
+    }
     Ok(runs)
 }
 
@@ -209,7 +212,7 @@ impl Writer {
     fn put<T: Encode<()>>(&mut self, name: Name, value: T) {
         if let Some(column) = self.columns.get_mut(name as usize) {
             // Writing to a vector can't fail.
-            column.extend(minicbor::to_vec(value).unwrap_or_default());
+            drop(minicbor::encode(value, column));
         }
     }
 

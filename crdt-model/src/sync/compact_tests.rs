@@ -47,7 +47,7 @@ fn entry_of(facts: Vec<Fact>, after_ms: u64) -> Entry {
         time: Hlc::from_wall(Timestamp(1_800_000_000_000 + after_ms)),
         user: tail().user,
         after: Vec::new(),
-        parts: Body { facts, ..Body::default() }.into_parts([0; 16]),
+        parts: Body { facts, ..Body::default() }.to_parts(|| [0; 16]),
         mark: None,
     }
 }

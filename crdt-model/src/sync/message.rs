@@ -192,6 +192,18 @@ impl Message {
         frame
     }
 
+    /// The frame of a block of entries.
+    #[must_use]
+    pub fn entries_frame(block: &[u8]) -> Vec<u8> {
+        [&[ENTRIES], block].concat()
+    }
+
+    /// The block of a frame of entries.
+    #[must_use]
+    pub fn block(frame: &[u8]) -> Option<&[u8]> {
+        frame.split_first().filter(|(tag, _)| **tag == ENTRIES).map(|(_, block)| block)
+    }
+
     /// Whether a frame may come from a stranger: nothing else of it is read before.
     #[must_use]
     pub fn is_greeting(frame: &[u8]) -> bool {

@@ -7,5 +7,6 @@ mod dictionary;
 pub mod holding;
 pub mod message;
 mod outline;
+pub mod packed;
 mod predictor;
 pub mod session;

@@ -16,7 +16,7 @@ const CALLERS: u64 = 64;
 const SALES_A_CALLER: u64 = 500;
 
 pub(super) async fn sale_p50(at: &Path) -> anyhow::Result<Figure> {
-    let node = ChildNode::start(&Launch::till(&world::till(at, "sale-p50")?)).await?;
+    let node = ChildNode::start(&Launch::till(&world::stocked_till(at, "sale-p50").await?)).await?;
     let (api, disk) = (node.api, RawDisk::new(at)?);
     let (sales, floors) = tokio::task::spawn_blocking(move || sell_in_turn(api, disk)).await??;
     Ok(Figure::at_most_times("durable_sale_p50", median(sales), "µs", median(floors), 2.0))
@@ -42,7 +42,7 @@ fn sell_in_turn(api: SocketAddr, mut disk: RawDisk) -> anyhow::Result<(Vec<f64>,
 }
 
 pub(super) async fn sales_64_callers(at: &Path) -> anyhow::Result<Figure> {
-    let node = ChildNode::start(&Launch::till(&world::till(at, "sales-64")?)).await?;
+    let node = ChildNode::start(&Launch::till(&world::stocked_till(at, "sales-64").await?)).await?;
     let mut disk = RawDisk::new(at)?;
     let mut floors = Vec::new();
     for _ in 0..200 {

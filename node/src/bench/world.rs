@@ -12,10 +12,13 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::folder::{self, Admission};
 use crate::node::{Node, NodeConfig};
+use crate::operations::{Edit, ProductFields, create_product};
 use crate::shop_loop::now;
 
 /// Sales that are recorded at once, so that they share commits.
 const AT_ONCE: usize = 512;
+/// How many products the shop sells.
+const PRODUCTS: u64 = 400;
 
 /// The `number`th sale of a shop's day: three lines of some hundred products, paid in cash, with
 /// a random client id as apps give them. About 300 bytes of JSON.
@@ -26,9 +29,9 @@ pub(super) fn sale(number: u64) -> Operation {
     let key = uuid::Uuid::new_v8(bytes).to_string();
     let lines: Vec<Line> = (0..3_u64)
         .map(|index| {
-            let product = (number * 7 + index * 31) % 400;
+            let product = (number * 7 + index * 31) % PRODUCTS;
             Line {
-                sku: format!("SKU-{product:04}"),
+                sku: sku(product),
                 quantity_milli: i64::try_from(number % 4 + 1).unwrap_or(1) * 1000,
                 unit_price_minor: i64::try_from(product).unwrap_or(0) * 25 + 500,
                 discount_minor: 0,
@@ -109,6 +112,27 @@ pub(super) fn till(at: &Path, name: &str) -> anyhow::Result<PathBuf> {
     let path = at.join(name);
     folder::found(&path, "Bench", Currency::KES, 180, "till", now())?;
     Ok(path)
+}
+
+/// A folder of one till with every product of the sales in its catalogue.
+pub(super) async fn stocked_till(at: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let path = till(at, name)?;
+    let node = Node::start(NodeConfig::new(&path)).await?;
+    for product in 0..PRODUCTS {
+        let fields = ProductFields {
+            name: Edit::Set(format!("Product {product}")),
+            price_minor: Edit::Set(i64::try_from(product).unwrap_or(0) * 25 + 500),
+            ..ProductFields::default()
+        };
+        let planned = create_product(node.shop(), &sku(product), &fields).await?;
+        node.shop().record(planned.operation).await?;
+    }
+    node.stop().await.map_err(anyhow::Error::msg)?;
+    Ok(path)
+}
+
+fn sku(product: u64) -> String {
+    format!("SKU-{product:04}")
 }
 
 /// Records sales `from..to`, many at once.

@@ -21,6 +21,7 @@ use crdt_model::record::{Fact, FactError, Source};
 use crdt_model::shop::{HandoffError, Operation};
 
 pub use adjustment::{Adjusted, NewAdjustment, adjustment};
+pub use crdt_model::document::DELETED;
 pub use customer::{CustomerFields, create_customer, delete_customer, edit_customer};
 pub use handoff::{NewHandoff, accept_handoff, decide_handoff, offer_handoff, withdraw_handoff};
 pub use money_moved::{NewExpense, NewFinancialRecord, expense, financial_record};
@@ -31,7 +32,7 @@ pub use product::{
 };
 pub use promises::check_promises;
 pub use sale::{NewSale, NewTender, PreparedSale, prepare_sale, sale};
-pub use shared_record::{DELETED, Edit, SharedRecord};
+pub use shared_record::{Edit, SharedRecord};
 pub use shift::{NewShift, close_shift, open_shift};
 pub use ticket::{
     LINE_PREFIX, NewTicket, TicketEdit, TicketLine, close_ticket, create_ticket, edit_ticket, ticket_lines,

@@ -1,11 +1,11 @@
 //! Products of the catalogue, by SKU.
 
-use crdt_model::document::{DocumentId, FieldEdit, FieldValue};
+use crdt_model::document::{DELETED, DocumentId, FieldEdit, FieldValue};
 use crdt_model::ids::{BusinessId, RecordId};
 use crdt_model::record::NAME_BYTES_MAX;
 use crdt_model::shop::Shop;
 
-use super::shared_record::{self, DELETED, Edit, SharedRecord};
+use super::shared_record::{self, Edit, SharedRecord};
 use super::{PlanError, Planned, State};
 use crate::shop_handle::ShopHandle;
 
@@ -33,10 +33,7 @@ pub fn product_record(business: BusinessId, sku: &str) -> RecordId {
 /// Whether a product is in the catalogue.
 #[must_use]
 pub fn product_is_listed(shop: &Shop, sku: &str) -> bool {
-    let record = product_record(shop.business(), sku);
-    shop.document(DocumentId::catalogue(record)).is_some_and(|document| {
-        document.field(record, "sku").is_some() && document.field(record, DELETED) != Some(FieldValue::Bool(true))
-    })
+    shop.lists(product_record(shop.business(), sku))
 }
 
 /// Adds a product. Asked again with the same fields, it is the same product.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crdt_model::document::{DocumentId, FieldEdit, FieldValue, field_key};
+use crdt_model::document::{DELETED, DocumentId, FieldEdit, FieldValue, field_key};
 use crdt_model::ids::{RecordId, domain_hash, hash_uuid};
 use crdt_model::record::{FactError, SOURCE_BYTES_MAX, Source};
 use crdt_model::shop::{Operation, Shop};
@@ -10,8 +10,6 @@ use crdt_model::shop::{Operation, Shop};
 use super::{PlanError, Planned};
 use crate::shop_handle::ShopHandle;
 
-/// Says that a record was deleted. Its other fields are cleared.
-pub const DELETED: &str = "deleted";
 /// The hash of the request that created a record, so that a repeated request is known.
 const CREATED_FROM: &str = "created_from";
 

@@ -2,10 +2,11 @@
 
 use std::ops::ControlFlow;
 
-use crdt_model::entry::Place;
+use crdt_model::entry::{Entry, Place};
 
+use super::packed::unpacked;
 use super::power_cut::SimDisk;
-use super::rig::{Contents, Engine, FailingEngine, FileEngine, Seeded, contents_of, journal, random_batch};
+use super::rig::{Contents, Engine, FailingEngine, FileEngine, Seeded, contents_of, journal, random_batch, run};
 use super::{
     Batch, Durability, EntryRow, Keys, MemoryDisk, ReadEnd, ReadLimits, Reader, Row, RowPage, Rows, StorageError,
 };
@@ -70,6 +71,61 @@ fn a_branch_moves_to_a_journal_of_its_own<E: Engine>() {
     let left = texts(reader.as_ref(), 1, 1..=9, ReadLimits::NONE).0;
     assert_eq!(left, ["1 original", "2 original", "3 original again"]);
     assert_eq!(reader.seqs(journal(2)).unwrap(), Some(3..=5));
+}
+
+fn seqs_of(
+    reader: &dyn Reader,
+    number: u8,
+    seqs: std::ops::RangeInclusive<u64>,
+    limits: ReadLimits,
+) -> (Vec<u64>, ReadEnd) {
+    let mut found = Vec::new();
+    let end = reader.entries(journal(number), seqs, limits, &mut |seq, _| {
+        found.push(seq);
+        ControlFlow::Continue(())
+    });
+    (found, end.unwrap())
+}
+
+/// A run in one piece is read as if its entries had come one by one.
+fn a_run_is_read_like_its_entries<E: Engine>() {
+    let engine = E::new();
+    let mut storage = engine.open();
+    let reader = storage.reader();
+    let mut batch = Batch::own(vec![entry(1, 3, "before"), entry(1, 15, "behind")]);
+    batch.durability = Durability::PeerData;
+    batch.runs = vec![run(1, 4, 8, 7), run(2, 1, 5, 9)];
+    let single = unpacked(&batch.runs[0]).unwrap();
+    storage.commit(&batch).unwrap();
+    let everything: Vec<u64> = (3..=11).chain([15]).collect();
+    assert_eq!(seqs_of(reader.as_ref(), 1, 0..=u64::MAX, ReadLimits::NONE), (everything, ReadEnd::Finished));
+    assert_eq!(seqs_of(reader.as_ref(), 1, 6..=9, ReadLimits::NONE).0, [6, 7, 8, 9]);
+    let three = ReadLimits { entries_max: 3, bytes_max: usize::MAX };
+    assert_eq!(seqs_of(reader.as_ref(), 1, 5..=20, three), (vec![5, 6, 7], ReadEnd::At(8)));
+    assert_eq!(reader.seqs(journal(1)).unwrap(), Some(3..=15));
+    assert_eq!(reader.seqs(journal(2)).unwrap(), Some(1..=5));
+    assert_eq!(reader.journals(None, 9).unwrap(), [journal(1), journal(2)]);
+    assert_eq!(reader.sizes().unwrap().entries, 15);
+    for row in &single {
+        assert_eq!(reader.entry(row.place).unwrap().as_ref(), Some(&row.bytes));
+    }
+    let last = Entry::from_bytes(&single[7].bytes).unwrap();
+    assert_eq!(last.mark.map(|mark| mark.hash), Some(batch.runs[0].head), "the last one is signed");
+    assert_eq!(reader.entry(Place { journal: journal(1), seq: 12 }).unwrap(), None);
+    // One is written anew, one goes, and a run comes over what is there.
+    storage.commit(&Batch::own(vec![entry(1, 5, "anew")])).unwrap();
+    assert_eq!(texts(reader.as_ref(), 1, 5..=5, ReadLimits::NONE).0, ["5 anew"]);
+    let mut batch = Batch::new(Durability::PeerData);
+    batch.drop_entry(Place { journal: journal(1), seq: 6 });
+    storage.commit(&batch).unwrap();
+    assert_eq!(seqs_of(reader.as_ref(), 1, 3..=8, ReadLimits::NONE).0, [3, 4, 5, 7, 8]);
+    assert_eq!(texts(reader.as_ref(), 1, 5..=5, ReadLimits::NONE).0, ["5 anew"]);
+    let mut batch = Batch::new(Durability::PeerData);
+    batch.runs = vec![run(1, 5, 4, 8)];
+    storage.commit(&batch).unwrap();
+    assert_eq!(seqs_of(reader.as_ref(), 1, 3..=8, ReadLimits::NONE).0, [3, 4, 5, 6, 7, 8]);
+    let newest = unpacked(&batch.runs[0]).unwrap();
+    assert_eq!(reader.entry(newest[0].place).unwrap().as_ref(), Some(&newest[0].bytes));
 }
 
 fn reads_stop_at_their_limits<E: Engine>() {
@@ -252,6 +308,7 @@ macro_rules! contract_of_every_engine {
         contract!($name, $engine:
             entries_of_a_journal_come_in_order
             a_branch_moves_to_a_journal_of_its_own
+            a_run_is_read_like_its_entries
             reads_stop_at_their_limits
             named_rows_are_put_listed_and_deleted
             a_read_sees_nothing_that_is_committed_meanwhile

@@ -11,7 +11,9 @@ use redb::{Builder, Database, ReadableDatabase, StorageBackend};
 use super::device::BehindTail;
 use super::error::is_full;
 use super::redb::guarded;
-use super::tables::{FILE, FILE_ID_KEY, FORMAT_KEY, FORMAT_VERSION, JOURNAL, ROWS, TAIL_KEY_KEY, TAIL_THROUGH_KEY};
+use super::tables::{
+    FILE, FILE_ID_KEY, FORMAT_KEY, FORMAT_VERSION, JOURNAL, PACKED, ROWS, TAIL_KEY_KEY, TAIL_THROUGH_KEY,
+};
 use super::tail::{TAIL_BYTES, Tail, TailKey};
 use super::{OpenError, RedbStorage, StorageError};
 
@@ -142,6 +144,7 @@ fn write_first_contents(database: &Database, file_id: [u8; 16], tail_key: TailKe
         file.insert(TAIL_KEY_KEY, tail_key.as_slice())?;
         file.insert(TAIL_THROUGH_KEY, 0_u64.to_be_bytes().as_slice())?;
         transaction.open_table(JOURNAL)?;
+        transaction.open_table(PACKED)?;
         transaction.open_table(ROWS)?;
     }
     transaction.commit()?;

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crdt_model::entry::Place;
 use crdt_model::ids::JournalId;
+use crdt_model::sync::packed::PackedRun;
 
+use super::packed::unpacked;
 use super::tables::{row_key, row_name, rows_from};
 use super::{
     Batch, Durability, EntryRow, Keys, ReadEnd, ReadLimits, Reader, Row, RowPage, Rows, Sizes, Storage, StorageError,
@@ -159,7 +161,10 @@ struct Changes {
 
 impl Changes {
     fn of(batch: &Batch) -> Self {
-        let entries = batch.entries.iter().map(|entry| (entry.place, Arc::from(entry.bytes.as_slice())));
+        // Runs are taken apart: only the result is part of the contract.
+        let single = batch.entries.iter().map(|entry| (entry.place, Arc::from(entry.bytes.as_slice())));
+        let packed = batch.runs.iter().flat_map(|run| unpacked(run).unwrap_or_default());
+        let entries = packed.map(|entry| (entry.place, Arc::from(entry.bytes))).chain(single);
         let rows = batch.rows.iter().map(|row| (row_key(row.rows, &row.key), row.value.as_deref().map(Arc::from)));
         Self { dropped: batch.dropped.clone(), entries: entries.collect(), rows: rows.collect() }
     }
@@ -223,6 +228,10 @@ impl Reader for MemoryReader {
 
     fn entry(&self, place: Place) -> Result<Option<Vec<u8>>, StorageError> {
         Ok(self.open()?.seen.entries.get(&place).map(|bytes| bytes.to_vec()))
+    }
+
+    fn run_at(&self, _: Place) -> Result<Option<PackedRun>, StorageError> {
+        Ok(None)
     }
 
     fn seqs(&self, journal: JournalId) -> Result<Option<RangeInclusive<u64>>, StorageError> {

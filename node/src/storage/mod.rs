@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crdt_model::entry::Place;
 use crdt_model::ids::JournalId;
+use crdt_model::sync::packed::PackedRun;
 
 #[cfg(test)]
 mod contract;
@@ -16,9 +17,11 @@ mod file;
 mod file_in_memory;
 pub mod marker;
 mod memory;
+mod packed;
 #[cfg(test)]
 mod power_cut;
 mod redb;
+mod redb_reader;
 #[cfg(test)]
 mod rig;
 mod tables;
@@ -32,6 +35,8 @@ pub use redb::RedbStorage;
 
 /// The largest entry that can be stored, in bytes.
 pub const STORED_ENTRY_BYTES_MAX: usize = 1024 * 1024;
+/// The largest run that can be stored in one piece, in bytes.
+pub const PACKED_RUN_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The largest key of a named row, in bytes.
 pub const ROW_KEY_BYTES_MAX: usize = 1024;
 /// The largest value of a named row, in bytes.
@@ -49,8 +54,8 @@ pub const ROW_VALUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// - Readers see a batch as soon as `commit` answers, never a part of it.
 /// - Dropping the storage closes it; its readers then answer [`StorageError::Closed`].
 pub trait Storage: Debug + Send {
-    /// Writes a batch: drops, then entries, then rows. Later writes of one place or key win over
-    /// earlier ones.
+    /// Writes a batch: drops, then runs, then entries, then rows. Later writes of one place or key
+    /// win over earlier ones. A run in one piece is read like the entries in it.
     ///
     /// # Errors
     /// [`StorageError`]; see the contract above.
@@ -94,6 +99,13 @@ pub trait Reader: Debug + Send + Sync {
     /// # Errors
     /// [`StorageError`].
     fn entry(&self, place: Place) -> Result<Option<Vec<u8>>, StorageError>;
+
+    /// The run in one piece that has a place, if the engine keeps it so and nothing in it was
+    /// written anew since.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    fn run_at(&self, place: Place) -> Result<Option<PackedRun>, StorageError>;
 
     /// The lowest and the highest sequence number held of a journal.
     ///
@@ -141,6 +153,8 @@ pub struct Batch {
     /// Places to empty, before anything is put: where a journal turned out to be a fork, its
     /// branch moves to a journal of its own.
     pub dropped: Vec<Place>,
+    /// Longer runs to put in their places, each in one piece.
+    pub runs: Vec<PackedRun>,
     /// Entries to put in their places.
     pub entries: Vec<EntryRow>,
     /// Named rows to put or delete.
@@ -303,7 +317,7 @@ impl Batch {
     /// Whether it writes nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.dropped.is_empty() && self.entries.is_empty() && self.rows.is_empty()
+        self.dropped.is_empty() && self.runs.is_empty() && self.entries.is_empty() && self.rows.is_empty()
     }
 
     /// Adds a place to empty. An empty one may be named too.
@@ -326,7 +340,8 @@ impl Batch {
         let keys = self.rows.iter().map(|row| ("a row's key", row.key.len(), ROW_KEY_BYTES_MAX));
         let values =
             self.rows.iter().map(|row| ("a row's value", row.value.as_ref().map_or(0, Vec::len), ROW_VALUE_BYTES_MAX));
-        for (what, bytes, bytes_max) in entries.chain(keys).chain(values) {
+        let runs = self.runs.iter().map(|run| ("a run", run.block.len(), PACKED_RUN_BYTES_MAX));
+        for (what, bytes, bytes_max) in entries.chain(runs).chain(keys).chain(values) {
             if bytes > bytes_max {
                 return Err(StorageError::TooLarge { what, bytes, bytes_max });
             }

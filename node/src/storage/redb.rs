@@ -1,24 +1,19 @@
-//! Storage in one redb file: reading and committing. Files are created and opened in `file`.
+//! Storage in one redb file: committing. Files are created and opened in `file`, read in `redb_reader`.
 
 use std::fmt;
 use std::io::ErrorKind;
-use std::ops::{Bound, ControlFlow, RangeInclusive};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crdt_model::entry::Place;
-use crdt_model::ids::JournalId;
-use redb::{Database, ReadableDatabase, ReadableTableMetadata};
+use redb::Database;
 
-use super::tables::{
-    FILE, JOURNAL, PLACE_BYTES, ROWS, TAIL_THROUGH_KEY, place_key, place_keys, place_of, row_key, row_name, rows_from,
-};
+use super::packed::{self, LastRun};
+use super::redb_reader::RedbReader;
+use super::tables::{FILE, JOURNAL, PACKED, ROWS, TAIL_THROUGH_KEY, place_key, row_key};
 use super::tail::{Appended, Tail};
-use super::{
-    Batch, Durability, EntryRow, Keys, ReadEnd, ReadLimits, Reader, Row, RowPage, Rows, Sizes, Storage, StorageError,
-};
+use super::{Batch, Durability, EntryRow, Reader, Storage, StorageError};
 
 /// The engine of tills and of relays on one machine. Small commits become durable in the tail, the
 /// engine takes them over afterwards.
@@ -34,11 +29,12 @@ pub struct RedbStorage {
 }
 
 /// The engine, and what is durable in the tail but not in the engine yet.
-struct Held {
-    database: Database,
+pub(super) struct Held {
+    pub(super) database: Database,
     waiting: Mutex<Waiting>,
     /// Something waits: readers look here first.
     any: AtomicBool,
+    pub(super) last_run: LastRun,
 }
 
 #[derive(Default)]
@@ -76,7 +72,12 @@ impl RedbStorage {
         let (tail, batches) = tail;
         let recovered = !batches.is_empty();
         let waiting = Waiting { batches, through: tail.number(), behind: recovered, ahead: false };
-        let held = Held { database, waiting: Mutex::new(waiting), any: AtomicBool::new(recovered) };
+        let held = Held {
+            database,
+            waiting: Mutex::new(waiting),
+            any: AtomicBool::new(recovered),
+            last_run: LastRun::default(),
+        };
         let mut storage = Self { held: Arc::new(held), tail, path, file_id, ended: false };
         if recovered {
             storage.take_over(&Batch::new(Durability::PeerData))?;
@@ -175,7 +176,7 @@ impl Held {
     }
 
     /// Lets the engine take over what waits; it is durable in the tail already.
-    fn settle(&self) -> Result<(), StorageError> {
+    pub(super) fn settle(&self) -> Result<(), StorageError> {
         if self.any.load(Ordering::Acquire) { self.write(&Batch::new(Durability::Background)) } else { Ok(()) }
     }
 
@@ -206,11 +207,19 @@ fn write(database: &Database, waiting: &[Batch], batch: &Batch, through: Option<
         Durability::PeerData => transaction.set_two_phase_commit(true),
     }
     let batches = || waiting.iter().chain([batch]);
-    if batches().any(|batch| !(batch.entries.is_empty() && batch.dropped.is_empty())) {
+    if batches().any(|batch| !(batch.entries.is_empty() && batch.runs.is_empty() && batch.dropped.is_empty())) {
         let mut journal = transaction.open_table(JOURNAL)?;
+        let packs = batches().any(|batch| !(batch.runs.is_empty() && batch.dropped.is_empty()));
+        let mut packed = if packs { Some(transaction.open_table(PACKED)?) } else { None };
         for batch in batches() {
-            for place in &batch.dropped {
-                journal.remove(&place_key(place.journal, place.seq))?;
+            if let Some(packed) = &mut packed {
+                for place in &batch.dropped {
+                    packed::open_up(&mut journal, packed, *place)?;
+                    journal.remove(&place_key(place.journal, place.seq))?;
+                }
+                for run in &batch.runs {
+                    packed::put(&mut journal, packed, run)?;
+                }
             }
             for entry in &batch.entries {
                 journal.insert(&place_key(entry.place.journal, entry.place.seq), entry.bytes.as_slice())?;
@@ -232,160 +241,6 @@ fn write(database: &Database, waiting: &[Batch], batch: &Batch, through: Option<
     }
     transaction.commit()?;
     Ok(())
-}
-
-/// Readers don't keep the file open: it closes when its storage is dropped.
-struct RedbReader {
-    held: Weak<Held>,
-    path: PathBuf,
-}
-
-impl fmt::Debug for RedbReader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedbReader").field("path", &self.path).finish_non_exhaustive()
-    }
-}
-
-impl RedbReader {
-    fn read<T>(&self, read: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>) -> Result<T, StorageError> {
-        let held = self.held.upgrade().ok_or(StorageError::Closed)?;
-        held.settle()?;
-        guarded(|| read(&held.database.begin_read()?))
-    }
-}
-
-impl Reader for RedbReader {
-    fn entries(
-        &self,
-        journal: JournalId,
-        seqs: RangeInclusive<u64>,
-        limits: ReadLimits,
-        each: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>,
-    ) -> Result<ReadEnd, StorageError> {
-        if seqs.is_empty() {
-            return Ok(ReadEnd::Finished);
-        }
-        let keys = place_keys(journal, &seqs);
-        let mut held = self.read(|transaction| {
-            Ok(transaction.open_table(JOURNAL)?.range::<&[u8; PLACE_BYTES]>(keys.start()..=keys.end())?)
-        })?;
-        let mut count = 0;
-        let mut bytes_read = 0;
-        let mut next = *seqs.start();
-        // Only the engine's own steps are guarded: a panic in `each` is the caller's.
-        while let Some((key, value)) = guarded(|| Ok(held.next().transpose()?))? {
-            let Place { journal: found, seq } = place_of(key.value());
-            if found != journal || seq < next || seq > *seqs.end() {
-                return Err(out_of_order());
-            }
-            next = seq.saturating_add(1);
-            let bytes = value.value();
-            if !limits.admits(count, bytes_read, bytes.len()) {
-                return Ok(ReadEnd::At(seq));
-            }
-            count += 1;
-            bytes_read += bytes.len();
-            if each(seq, bytes).is_break() {
-                return Ok(ReadEnd::broken_off(seq, &seqs));
-            }
-        }
-        Ok(ReadEnd::Finished)
-    }
-
-    fn entry(&self, place: Place) -> Result<Option<Vec<u8>>, StorageError> {
-        self.read(|transaction| {
-            let journal = transaction.open_table(JOURNAL)?;
-            Ok(journal.get(&place_key(place.journal, place.seq))?.map(|bytes| bytes.value().to_vec()))
-        })
-    }
-
-    fn seqs(&self, journal: JournalId) -> Result<Option<RangeInclusive<u64>>, StorageError> {
-        let keys = place_keys(journal, &(0..=u64::MAX));
-        self.read(|transaction| {
-            let table = transaction.open_table(JOURNAL)?;
-            let mut held = table.range::<&[u8; PLACE_BYTES]>(keys.start()..=keys.end())?;
-            let Some((first, _)) = held.next().transpose()? else {
-                return Ok(None);
-            };
-            let low = place_of(first.value()).seq;
-            let last = held.next_back().transpose()?;
-            let high = last.map_or(low, |(last, _)| place_of(last.value()).seq);
-            Ok(Some(low..=high))
-        })
-    }
-
-    fn journals(&self, after: Option<JournalId>, journals_max: usize) -> Result<Vec<JournalId>, StorageError> {
-        self.read(|transaction| {
-            let table = transaction.open_table(JOURNAL)?;
-            let mut journals = Vec::new();
-            let mut behind = after.map(|journal| place_key(journal, u64::MAX));
-            while journals.len() < journals_max {
-                let from = behind.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-                let Some((key, _)) = table.range::<&[u8; PLACE_BYTES]>((from, Bound::Unbounded))?.next().transpose()?
-                else {
-                    break;
-                };
-                if behind.as_ref().is_some_and(|behind| key.value() <= behind) {
-                    return Err(redb::Error::Corrupted(OUT_OF_ORDER.to_owned()));
-                }
-                let journal = place_of(key.value()).journal;
-                journals.push(journal);
-                behind = Some(place_key(journal, u64::MAX));
-            }
-            Ok(journals)
-        })
-    }
-
-    fn row(&self, rows: Rows, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-        self.read(|transaction| {
-            let table = transaction.open_table(ROWS)?;
-            Ok(table.get(row_key(rows, key).as_slice())?.map(|value| value.value().to_vec()))
-        })
-    }
-
-    fn rows(&self, rows: Rows, keys: Keys<'_>, limits: ReadLimits) -> Result<RowPage, StorageError> {
-        let prefix = row_key(rows, keys.prefix);
-        let from = rows_from(rows, keys);
-        self.read(|transaction| {
-            let table = transaction.open_table(ROWS)?;
-            let mut page = RowPage::default();
-            let mut bytes_read = 0;
-            let from = from.as_ref().map(Vec::as_slice);
-            for row in table.range::<&[u8]>((from, Bound::Unbounded))? {
-                let (key, value) = row?;
-                if !key.value().starts_with(&prefix) {
-                    break;
-                }
-                let name = row_name(key.value());
-                if page.rows.last().map(|row| row.key.as_slice()).or(keys.after).is_some_and(|before| name <= before) {
-                    return Err(redb::Error::Corrupted(OUT_OF_ORDER.to_owned()));
-                }
-                let bytes = name.len() + value.value().len();
-                if !limits.admits(page.rows.len(), bytes_read, bytes) {
-                    page.more = true;
-                    break;
-                }
-                bytes_read += bytes;
-                page.rows.push(Row { key: name.to_vec(), value: value.value().to_vec() });
-            }
-            Ok(page)
-        })
-    }
-
-    fn sizes(&self) -> Result<Sizes, StorageError> {
-        let (entries, rows) = self
-            .read(|transaction| Ok((transaction.open_table(JOURNAL)?.len()?, transaction.open_table(ROWS)?.len()?)))?;
-        // An engine without a file, as in tests, has no path to measure.
-        let file_bytes = if self.path.as_os_str().is_empty() { 0 } else { std::fs::metadata(&self.path)?.len() };
-        Ok(Sizes { file_bytes, entries, rows })
-    }
-}
-
-/// A damaged file may hold keys in any order; a caller that reads page by page would never end.
-const OUT_OF_ORDER: &str = "keys out of order";
-
-fn out_of_order() -> StorageError {
-    StorageError::Corrupt(OUT_OF_ORDER.to_owned())
 }
 
 /// Turns the engine's errors into ours, and its panics too: on a damaged file it may panic.

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use crdt_model::entry::Place;
-use crdt_model::ids::JournalId;
+use crdt_model::entry::{Class, Entry, PageLabel, Place};
+use crdt_model::ids::{EntryHash, JournalId};
+use crdt_model::sync::codec::{Run, encode_block};
+use crdt_model::sync::packed::PackedRun;
+use crdt_model::time::Hlc;
 
+use super::packed::unpacked;
 use super::power_cut::SimDisk;
 use super::{
     Batch, Durability, EntryRow, Keys, MemoryDisk, ReadEnd, ReadLimits, Reader, RedbStorage, Rows, Storage,
@@ -45,6 +49,9 @@ impl Contents {
     pub(super) fn apply(&mut self, batch: &Batch) {
         for place in &batch.dropped {
             self.entries.remove(place);
+        }
+        for run in &batch.runs {
+            self.entries.extend(unpacked(run).unwrap().into_iter().map(|entry| (entry.place, entry.bytes)));
         }
         for entry in &batch.entries {
             self.entries.insert(entry.place, entry.bytes.clone());
@@ -95,6 +102,10 @@ pub(super) fn random_batch(seeded: &mut Seeded) -> Batch {
     for _ in 0..seeded.below(3) {
         batch.drop_entry(Place { journal: journal(1), seq: seeded.below(40) });
     }
+    for _ in 0..seeded.below(3) {
+        let number = seeded.next().to_le_bytes()[0] % 3;
+        batch.runs.push(run(number, seeded.below(40), seeded.below(12) + 1, seeded.next()));
+    }
     for _ in 0..seeded.below(6) {
         let bytes = vec![seeded.next().to_le_bytes()[0]; usize::try_from(seeded.below(3000)).unwrap()];
         let journal = journal(seeded.next().to_le_bytes()[0] % 3);
@@ -109,6 +120,25 @@ pub(super) fn random_batch(seeded: &mut Seeded) -> Batch {
         }
     }
     batch
+}
+
+/// A run in one piece; its entries differ with `seed`.
+pub(super) fn run(number: u8, first: u64, count: u64, seed: u64) -> PackedRun {
+    let entry = |seq: u64| Entry {
+        class: Class::Normal,
+        page: PageLabel::default(),
+        time: Hlc(seed >> 16 << 16 | seq),
+        user: None,
+        after: Vec::new(),
+        parts: Vec::new(),
+        mark: None,
+    };
+    let last = first + count - 1;
+    let entries = (first..=last).map(entry).collect();
+    let run = Run { journal: journal(number), info: None, start: first, entries, signature: [number; 64] };
+    let mut head = EntryHash([number; 32]);
+    head.0[..8].copy_from_slice(&seed.to_le_bytes());
+    PackedRun { journal: run.journal, first, last, head, block: encode_block(&[run]) }
 }
 
 /// An engine and what is left of it when its node goes.

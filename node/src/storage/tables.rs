@@ -21,6 +21,8 @@ pub(super) const TAIL_THROUGH_KEY: &str = "tail through";
 pub(super) const FILE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("file");
 /// Entries by journal id and sequence number: all that the acknowledgement path writes.
 pub(super) const JOURNAL: TableDefinition<'_, &[u8; PLACE_BYTES], &[u8]> = TableDefinition::new("journal");
+/// Runs in one piece, by journal id and the sequence number of their first entry.
+pub(super) const PACKED: TableDefinition<'_, &[u8; PLACE_BYTES], &[u8]> = TableDefinition::new("packed");
 /// All named rows, their keys led by a byte that names the kind: one more table in a transaction
 /// costs about 50 µs, and so a batch touches two at most.
 pub(super) const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");

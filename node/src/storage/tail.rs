@@ -65,7 +65,8 @@ impl Tail {
 
     /// Writes a batch and syncs.
     pub(super) fn append(&mut self, batch: &Batch) -> io::Result<Appended> {
-        if rough_size(batch) > RECORD_BYTES_MAX {
+        // Runs are large, and from peers: there is nothing to gain by writing them twice.
+        if !batch.runs.is_empty() || rough_size(batch) > RECORD_BYTES_MAX {
             return Ok(Appended::TooLarge);
         }
         self.buffer.clear();
@@ -212,7 +213,10 @@ mod tests {
     }
 
     fn batches(count: u64) -> Vec<Batch> {
-        let batch = |seed| Batch { durability: Durability::PeerData, ..random_batch(&mut Seeded::new(seed)) };
+        let batch = |seed| {
+            let random = random_batch(&mut Seeded::new(seed));
+            Batch { durability: Durability::PeerData, runs: Vec::new(), ..random }
+        };
         (0..count).map(batch).collect()
     }
 
