@@ -1,13 +1,16 @@
 //! The guest's bluetoothd: a fresh one for every story, and whenever a device's plug is pulled.
 
-use std::process::{ExitStatus, Stdio};
+use std::{
+    process::{ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, bail, ensure};
 use tokio::process::{Child, Command};
 
 use crate::stories::{
     PATIENCE,
-    nodes::{ADAPTERS, connections, system},
+    nodes::{ADAPTERS, connections, cut_the_air, system},
     say, until,
 };
 
@@ -56,7 +59,21 @@ impl Stack {
         }
         // It switches the adapters off, which Linux 6.1 does not survive under a connection with
         // channels.
-        until("silence on the air", || async { Ok(connections().await?.is_empty().then_some(())) }).await?;
+        let asked = Instant::now();
+        until("silence on the air", || async {
+            if connections().await?.is_empty() {
+                return Ok(Some(()));
+            }
+            if asked.elapsed() > LETTING_GO {
+                // A program that was killed leaves its connection to bluetoothd, which keeps it.
+                match cut_the_air().await {
+                    Ok(()) => say("a connection that nobody held any more was cut"),
+                    Err(error) => say(&format!("the last connection went by itself: {error}")),
+                }
+            }
+            Ok(None)
+        })
+        .await?;
         if let Some(status) = daemon.try_wait()? {
             self.died(status);
             return Ok(());
@@ -76,5 +93,7 @@ impl Stack {
     }
 }
 
+/// A program that ends in order says goodbye first.
+const LETTING_GO: Duration = Duration::from_secs(3);
 const LOG: &str = "/tmp/bluetoothd.log";
 const MEMORY: &str = "/var/lib/bluetooth";
