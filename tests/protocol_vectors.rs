@@ -206,9 +206,9 @@ fn wrapped(bytes: &[u8]) -> String {
 fn bluetooth() -> Vec<(&'static str, Vec<u8>)> {
     let tag = DiscoverySecret([6; 32]).tag(PeerKey(device().0), 2_000_000);
     let opening = Opening { nonce: 0x0403_0201, fragment_bytes_max: 508, credit: 128, tag };
-    let ack = Ack { next: 3, credit: 128, selective: 0 };
+    let ack = Ack { next: 3, credit: None, selective: 0 };
     let piece = Flow { piece: Some(Piece { seq: 7, last: false, payload: b"bread" }), ack: Some(ack), ask: false };
-    let alone = Flow { piece: None, ack: Some(Ack { selective: 0b110, ..ack }), ask: true };
+    let alone = Flow { piece: None, ack: Some(Ack { credit: Some(100), selective: 0b110, ..ack }), ask: true };
     vec![
         ("bluetooth-tag", tag.0.to_vec()),
         ("bluetooth-open", Fragment::Open(opening).to_bytes()),

@@ -1,5 +1,6 @@
-//! Frames on a byte stream: a length (u32, little endian), then that many bytes. The length
-//! `0xFFFF_FFFF` with nothing behind it is a beat: the sender is alive and has nothing to say.
+//! Frames on a byte stream: a length (seven bits a byte, the lowest first; the highest bit says that
+//! another follows), then that many bytes. The length 0 is a beat: the sender is alive and has
+//! nothing to say.
 
 use std::{
     fmt, io,
@@ -7,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
     sync::{Notify, Semaphore, mpsc},
@@ -151,24 +152,18 @@ impl FrameReceiver {
     }
 
     fn take_frame(&mut self) -> Result<Option<Bytes>, LinkError> {
-        while let Some(prefix) = self.buffer.first_chunk::<PREFIX_BYTES>() {
-            let claimed = u32::from_le_bytes(*prefix);
-            if claimed == BEAT {
-                self.buffer.advance(PREFIX_BYTES);
-                continue;
-            }
-            let bytes = usize::try_from(claimed).unwrap_or(usize::MAX);
-            if bytes == 0 {
-                return Err(LinkError::EmptyFrame);
-            }
+        while let Some((bytes, prefix_bytes)) = length(&self.buffer) {
             if bytes > self.limit_bytes {
                 let max = self.limit_bytes;
                 return Err(LinkError::FrameTooLarge { bytes, max });
             }
-            if self.buffer.len() - PREFIX_BYTES < bytes {
+            if self.buffer.len() - prefix_bytes < bytes {
                 return Ok(None);
             }
-            self.buffer.advance(PREFIX_BYTES);
+            self.buffer.advance(prefix_bytes);
+            if bytes == 0 {
+                continue;
+            }
             let frame = self.buffer.split_to(bytes);
             // A small frame the host keeps must not pin the large buffer it arrived in.
             if bytes < COPY_BELOW_BYTES {
@@ -369,8 +364,38 @@ pub(crate) fn connection_error(error: io::Error) -> LinkError {
     LinkError::Connection(error.to_string())
 }
 
-const PREFIX_BYTES: usize = 4;
-pub(crate) const BEAT: u32 = u32::MAX;
+/// A frame's length and the bytes that tell it, if enough of them are here. What goes on for longer
+/// than any length does is one that is too large.
+fn length(buffer: &[u8]) -> Option<(usize, usize)> {
+    let mut length = 0;
+    for (n, byte) in buffer.iter().enumerate() {
+        if n == PREFIX_BYTES_MAX {
+            return Some((usize::MAX, n));
+        }
+        length |= usize::from(byte & 0x7F) << (7 * n);
+        if byte & 0x80 == 0 {
+            return Some((length, n + 1));
+        }
+    }
+    None
+}
+
+/// The bytes that tell a length below 2^28.
+pub(crate) fn put_length(mut length: usize, into: &mut BytesMut) {
+    loop {
+        let [low, ..] = length.to_le_bytes();
+        length >>= 7;
+        if length == 0 {
+            into.put_u8(low & 0x7F);
+            return;
+        }
+        into.put_u8(low | 0x80);
+    }
+}
+
+/// Four bytes tell 268 MB.
+const PREFIX_BYTES_MAX: usize = 4;
+pub(crate) const BEAT: usize = 0;
 /// How much is asked of the stream at once.
 const READ_BYTES: usize = 16 * 1024;
 /// Smaller frames are copied, so that many leave in one write and none pins a shared buffer.
@@ -394,11 +419,30 @@ mod tests {
         Link::over_stream(LinkId(9), peer, LinkKind::Host, remote, false, stream, limits)
     }
 
+    fn told(length: usize) -> BytesMut {
+        let mut bytes = BytesMut::new();
+        put_length(length, &mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn lengths_are_told_in_as_few_bytes_as_they_need() {
+        for (of, bytes) in
+            [(0, 1), (1, 1), (127, 1), (128, 2), (16_383, 2), (16_384, 3), (1_052_672, 3), ((1 << 28) - 1, 4)]
+        {
+            let told = told(of);
+            assert_eq!(told.len(), bytes, "{of}");
+            assert_eq!(length(&told), Some((of, bytes)), "{of}");
+            assert_eq!(length(&told[..bytes - 1]), None, "{of}, cut short");
+        }
+        assert_eq!(length(&[0xFF; 9]), Some((usize::MAX, 4)), "endless");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_oversized_claim_ends_the_link_before_anything_is_allocated() {
         let (mut raw, stream) = tokio::io::duplex(1024);
         let mut link = link_to(stream, &Limits::default());
-        raw.write_all(&(16 * 1024 + 1_u32).to_le_bytes()).await.unwrap();
+        raw.write_all(&told(16 * 1024 + 1)).await.unwrap();
         let error = link.frames_in.next().await.unwrap().unwrap_err();
         assert_eq!(error, LinkError::FrameTooLarge { bytes: 16 * 1024 + 1, max: 16 * 1024 });
         assert!(link.frames_in.buffer.capacity() <= 2 * READ_BYTES);
@@ -411,7 +455,7 @@ mod tests {
         let (mut raw, stream) = tokio::io::duplex(1024);
         let mut link = link_to(stream, &Limits::default());
         link.frames_in.raise_limit();
-        raw.write_all(&(1024 * 1024_u32).to_le_bytes()).await.unwrap();
+        raw.write_all(&told(1024 * 1024)).await.unwrap();
         raw.write_all(b"a little").await.unwrap();
         let waiting = tokio::time::timeout(Duration::from_secs(1), link.frames_in.next()).await;
         assert!(waiting.is_err());
@@ -419,15 +463,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_empty_frame_and_half_a_frame_end_the_link() {
+    async fn beats_are_no_frames_and_half_a_frame_ends_the_link() {
         let (mut raw, stream) = tokio::io::duplex(1024);
         let mut link = link_to(stream, &Limits::default());
-        raw.write_all(&0_u32.to_le_bytes()).await.unwrap();
-        assert_eq!(link.frames_in.next().await, Some(Err(LinkError::EmptyFrame)));
-
-        let (mut raw, stream) = tokio::io::duplex(1024);
-        let mut link = link_to(stream, &Limits::default());
-        raw.write_all(&[9, 0, 0, 0, 1, 2]).await.unwrap();
+        raw.write_all(&[0, 0, 1, 7, 0, 2, 8]).await.unwrap();
+        assert_eq!(link.frames_in.next().await.unwrap().unwrap(), [7][..]);
+        raw.write_all(&[9]).await.unwrap();
+        assert_eq!(link.frames_in.next().await.unwrap().unwrap(), [8, 9][..]);
+        raw.write_all(&[9, 1, 2]).await.unwrap();
         drop(raw);
         assert_eq!(link.frames_in.next().await, Some(Err(LinkError::Truncated)));
         assert_eq!(link.frames_in.next().await, None);

@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::frame::{BEAT, COPY_BELOW_BYTES, Life, LinkError, connection_error};
+use crate::frame::{BEAT, COPY_BELOW_BYTES, Life, LinkError, connection_error, put_length};
 
 /// A frame and its share of the queue's bytes, given back once it is written.
 pub(crate) struct Queued {
@@ -101,7 +101,7 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
                 Ok(())
             }
             Next::Beat => {
-                self.buffer.extend_from_slice(&BEAT.to_le_bytes());
+                put_length(BEAT, &mut self.buffer);
                 Ok(())
             }
         }
@@ -109,9 +109,10 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
 
     async fn take(&mut self, queued: Queued) -> Result<(), LinkError> {
         let Queued { frame, room } = queued;
-        let bytes = u32::try_from(frame.len())
-            .map_err(|_| LinkError::FrameTooLarge { bytes: frame.len(), max: MAX_FRAME_BYTES })?;
-        self.buffer.extend_from_slice(&bytes.to_le_bytes());
+        if frame.len() > MAX_FRAME_BYTES {
+            return Err(LinkError::FrameTooLarge { bytes: frame.len(), max: MAX_FRAME_BYTES });
+        }
+        put_length(frame.len(), &mut self.buffer);
         if frame.len() < COPY_BELOW_BYTES {
             self.buffer.extend_from_slice(&frame);
             if self.buffer.len() >= WRITE_BYTES {
@@ -165,7 +166,7 @@ async fn write_steadily(
     Ok(())
 }
 
-const MAX_FRAME_BYTES: usize = 0x7FFF_FFFF;
+const MAX_FRAME_BYTES: usize = (1 << 28) - 1;
 /// How long either side may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// A buffer this full is written although more is queued.

@@ -145,6 +145,12 @@ impl Exchange {
         self.sending.retransmitted
     }
 
+    /// Bytes that it holds, both ways.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.sending.held_bytes() + self.receiving.held_bytes()
+    }
+
     /// Takes a fragment that has arrived.
     ///
     /// # Errors

@@ -82,8 +82,8 @@ pub struct Piece<'b> {
 pub struct Ack {
     /// The first piece that is missing, modulo 2^16.
     pub next: u16,
-    /// How many pieces from there on are taken.
-    pub credit: u8,
+    /// How many pieces from there on are taken; `None` for as many as the opening said.
+    pub credit: Option<u8>,
     /// Which of the 64 pieces after the missing one are here, lowest bit first.
     pub selective: u64,
 }
@@ -176,16 +176,16 @@ fn put_opening(bytes: &mut Vec<u8>, kind: u8, opening: &Opening) {
 }
 
 fn flow(kind: u8, mut rest: Rest<'_>) -> Result<Flow<'_>, FragmentError> {
-    if kind & !(FLOW | DATA | LAST | ACK | SELECTIVE | ASK) != 0 || kind & (DATA | ACK | ASK) == 0 {
+    if kind & !(FLOW | DATA | LAST | ACK | SELECTIVE | ASK | CREDIT) != 0 || kind & (DATA | ACK | ASK) == 0 {
         return Err(FragmentError::Kind);
     }
     let mut flow = Flow { ask: kind & ASK != 0, ..Flow::default() };
     if kind & ACK != 0 {
         let next = u16::from_le_bytes(rest.take()?);
-        let [credit] = rest.take()?;
+        let credit = if kind & CREDIT != 0 { Some(u8::from_le_bytes(rest.take()?)) } else { None };
         let selective = if kind & SELECTIVE != 0 { u64::from_le_bytes(rest.take()?) } else { 0 };
         flow.ack = Some(Ack { next, credit, selective });
-    } else if kind & SELECTIVE != 0 {
+    } else if kind & (SELECTIVE | CREDIT) != 0 {
         return Err(FragmentError::Kind);
     }
     if kind & DATA != 0 {
@@ -210,6 +210,9 @@ fn put_flow(bytes: &mut Vec<u8>, flow: &Flow<'_>) {
     }
     if let Some(ack) = flow.ack {
         kind |= ACK;
+        if ack.credit.is_some() {
+            kind |= CREDIT;
+        }
         if ack.selective != 0 {
             kind |= SELECTIVE;
         }
@@ -223,7 +226,7 @@ fn put_flow(bytes: &mut Vec<u8>, flow: &Flow<'_>) {
     bytes.push(kind);
     if let Some(ack) = flow.ack {
         bytes.extend(ack.next.to_le_bytes());
-        bytes.push(ack.credit);
+        bytes.extend(ack.credit);
         if ack.selective != 0 {
             bytes.extend(ack.selective.to_le_bytes());
         }
@@ -258,6 +261,7 @@ const LAST: u8 = 0x02;
 const ACK: u8 = 0x04;
 const SELECTIVE: u8 = 0x08;
 const ASK: u8 = 0x10;
+const CREDIT: u8 = 0x20;
 
 const ACK_BYTES: usize = 3;
 const SELECTIVE_BYTES: usize = 8;
@@ -275,7 +279,7 @@ mod tests {
     #[test]
     fn every_fragment_comes_back_as_it_was() {
         let piece = Some(Piece { seq: 0xFFFE, last: false, payload: b"bread" });
-        let ack = Some(Ack { next: 7, credit: 3, selective: 0 });
+        let ack = Some(Ack { next: 7, credit: Some(3), selective: 0 });
         for fragment in [
             Fragment::Open(opening()),
             Fragment::Accept(opening()),
@@ -284,7 +288,8 @@ mod tests {
             Fragment::Reset { nonce: 9 },
             Fragment::Flow(Flow { piece, ack, ask: true }),
             Fragment::Flow(Flow { piece, ack: None, ask: false }),
-            Fragment::Flow(Flow { piece: None, ack: Some(Ack { next: 1, credit: 0, selective: 5 }), ask: false }),
+            Fragment::Flow(Flow { piece: None, ack: Some(Ack { next: 1, credit: Some(0), selective: 5 }), ask: false }),
+            Fragment::Flow(Flow { piece, ack: Some(Ack { next: 1, credit: None, selective: 0 }), ask: false }),
             Fragment::Flow(Flow { piece: Some(Piece { seq: 0, last: true, payload: &[] }), ack: None, ask: false }),
         ] {
             let bytes = fragment.to_bytes();
@@ -301,12 +306,14 @@ mod tests {
             (&[][..], FragmentError::Short),
             (&[0x05], FragmentError::Kind),
             (&[0x80], FragmentError::Kind),
-            (&[0xE1, 0, 0, 1], FragmentError::Kind),
+            (&[0xC1, 0, 0, 1], FragmentError::Kind),
+            (&[0xA1, 0, 0, 1], FragmentError::Kind),
             (&[0x81, 0, 0], FragmentError::Empty),
             (&[0x82, 0, 0], FragmentError::Kind),
             (&[0x88, 0, 0], FragmentError::Kind),
-            (&[0x84, 0, 0], FragmentError::Short),
-            (&[0x84, 0, 0, 1, 1], FragmentError::Long),
+            (&[0xA4, 0, 0], FragmentError::Short),
+            (&[0xA4, 0, 0, 1, 1], FragmentError::Long),
+            (&[0x84, 0, 0, 1], FragmentError::Long),
             (&[0x04, 0, 0, 0, 0, 0], FragmentError::Long),
             (&other, FragmentError::Version(9)),
         ] {

@@ -79,6 +79,12 @@ impl Receiving {
         self.ready.front().map(Bytes::as_ref)
     }
 
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        let early = self.early.values().map(|(payload, _)| payload.len());
+        early.chain(self.ready.iter().map(Bytes::len)).sum()
+    }
+
     pub(super) fn consume(&mut self, bytes: usize, now: Instant) {
         let Some(front) = self.ready.front_mut() else { return };
         front.advance(bytes.min(front.len()));
@@ -118,7 +124,8 @@ impl Receiving {
         self.unacknowledged = 0;
         self.told = self.credit();
         let early = self.early.keys().map(|seq| seq - self.next - 1).filter(|bit| *bit < u64::from(u64::BITS));
-        Ack { next: wire(self.next), credit: self.told, selective: early.fold(0, |bits, bit| bits | 1 << bit) }
+        let credit = Some(self.told).filter(|told| *told != self.window);
+        Ack { next: wire(self.next), credit, selective: early.fold(0, |bits, bit| bits | 1 << bit) }
     }
 
     /// Never takes back what was granted: `next` moves on when pieces become ready, and by as much.

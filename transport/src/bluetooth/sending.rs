@@ -29,6 +29,8 @@ pub(super) struct Sending {
     under_way: BTreeMap<u64, UnderWay>,
     window: usize,
     window_max: usize,
+    /// What the peer's opening said.
+    credit: u8,
     grown_by: usize,
     timing: Timing,
     /// When the newest piece that has arrived had been sent.
@@ -72,6 +74,7 @@ impl Sending {
             under_way: BTreeMap::new(),
             window: WINDOW_FIRST,
             window_max: WINDOW_FIRST,
+            credit: 0,
             grown_by: 0,
             timing: Timing::default(),
             newest_arrived: None,
@@ -84,6 +87,7 @@ impl Sending {
 
     pub(super) fn begin(&mut self, credit: u8, payload_bytes_max: usize, now: Instant) {
         self.limit = self.limit.max(u64::from(credit));
+        self.credit = credit;
         self.window_max = usize::from(credit).max(1);
         self.payload_bytes_max = payload_bytes_max.max(1);
         self.progress = now;
@@ -108,6 +112,11 @@ impl Sending {
 
     fn has_unsent(&self) -> bool {
         !self.unsent.is_empty() || (self.finishing && !self.finished)
+    }
+
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.unsent.len() + self.under_way.values().map(|piece| piece.payload.len()).sum::<usize>()
     }
 
     /// Something waits and the peer has granted nothing.
@@ -193,7 +202,7 @@ impl Sending {
             // An older acknowledgement, overtaken on the way.
             return Ok(());
         }
-        let limit = next + u64::from(ack.credit);
+        let limit = next + u64::from(ack.credit.unwrap_or(self.credit));
         if limit > self.limit {
             if self.starves() {
                 self.progress = now;

@@ -23,7 +23,7 @@ fn piece(seq: u16, payload: &[u8]) -> Vec<u8> {
 }
 
 fn ack(next: u16, credit: u8, selective: u64) -> Vec<u8> {
-    Fragment::Flow(Flow { ack: Some(Ack { next, credit, selective }), ..Flow::default() }).to_bytes()
+    Fragment::Flow(Flow { ack: Some(Ack { next, credit: Some(credit), selective }), ..Flow::default() }).to_bytes()
 }
 
 #[test]

@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use crate::{
     Limits, Link, LinkError, LinkIds, LinkKind, PeerKey,
     bluetooth::{
-        Carrier, CarrierError, ExchangeTimes, FragmentSink, HostLinkConfig, INCOMING_FRAGMENTS_MAX, SecureError,
-        host_link,
+        Carrier, CarrierError, ExchangeTimes, Flow, Fragment, FragmentSink, HostLinkConfig, INCOMING_FRAGMENTS_MAX,
+        Opening, SecureError, Tag, host_link,
     },
 };
 
@@ -165,4 +165,40 @@ async fn a_peer_that_takes_nothing_does_not_hold_up_another_link() {
     }
     assert!(!stuck.is_finished());
     drop(silent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_floods_does_not_hold_up_another_link() {
+    const FLOOD: usize = 100_000;
+    let (mut good_a, mut good_b) = pair(0).await;
+    let (victim, hostile) = carriers(0);
+    let victim = tokio::spawn(host_link(config(2, false), victim));
+    let Carrier { mut outgoing, mut incoming, .. } = hostile;
+    let opening = Opening { nonce: 1, fragment_bytes_max: 200, credit: 128, tag: Tag([0; 6]) };
+    outgoing.send(Fragment::Open(opening).to_bytes().into()).await.unwrap();
+    // Asks for an answer with every fragment, for ever the same.
+    let ask = Bytes::from(Fragment::Flow(Flow { ask: true, ..Flow::default() }).to_bytes());
+    let flooding = tokio::spawn(async move {
+        let mut sent = 0;
+        while sent < FLOOD && outgoing.send(ask.clone()).await.is_ok() {
+            sent += 1;
+        }
+        sent
+    });
+    let listening = tokio::spawn(async move {
+        let mut answers = 0;
+        while incoming.recv().await.is_some() {
+            answers += 1;
+        }
+        answers
+    });
+    for n in 0..100_u8 {
+        good_a.frames_out.send(Bytes::from(vec![n; 100])).await.unwrap();
+        assert_eq!(good_b.frames_in.next().await.unwrap().unwrap(), vec![n; 100]);
+    }
+    assert!(!flooding.is_finished(), "the flood was over before the other link had moved anything");
+    let sent = flooding.await.unwrap();
+    assert!(victim.await.unwrap().is_err(), "no key was proved");
+    let answers = listening.await.unwrap();
+    assert!(answers <= sent + 2, "{answers} answers to {sent} questions");
 }

@@ -203,7 +203,7 @@ fn a_lost_acceptance_is_sent_again() {
 }
 
 #[test]
-fn a_sale_and_its_answer_cost_thirteen_bytes() {
+fn a_sale_and_its_answer_cost_eleven_bytes() {
     let calm = Weather { loses: 0, repeats: 0, delays_ms_max: 1, fragment_bytes_max: 508, seed: 1 };
     let mut air = Air::new(calm);
     let quiet = |air: &mut Air| {
@@ -231,7 +231,7 @@ fn a_sale_and_its_answer_cost_thirteen_bytes() {
     let before = air.carried_bytes;
     air.ends[0].write(&[0; 60]);
     quiet(&mut air);
-    assert_eq!(air.carried_bytes - before, 80 + 13);
+    assert_eq!(air.carried_bytes - before, 80 + 11);
 }
 
 #[test]

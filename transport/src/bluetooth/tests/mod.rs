@@ -2,6 +2,7 @@
 
 #![allow(clippy::cast_possible_truncation)]
 
+mod campaign;
 mod hostile;
 mod links;
 mod lossy;
