@@ -68,6 +68,43 @@ async fn be_the_till() {
     till.stop().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stops_lets_go_of_what_the_app_carries() {
+    let at = tempfile::tempdir().unwrap();
+    let (till_folder, phone_folder) = (at.path().join("till"), at.path().join("phone"));
+    folder::found(&till_folder, "Duka", Currency::KES, 180, "till", now()).unwrap();
+    admit(&till_folder, &phone_folder).await;
+    let till = Node::start(NodeConfig::new(&till_folder)).await.unwrap();
+    let phone = Node::start(NodeConfig::new(&phone_folder)).await.unwrap();
+    sell(&till, 1).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    let (held, let_go) = tokio::sync::oneshot::channel::<()>();
+    let near = carrier(near.unwrap());
+    let near = Carrier { outgoing: Box::new(Held { carrier: near.outgoing, _held: held }), ..near };
+    let far = carrier(far.unwrap().0);
+    let (here, there) = tokio::join!(till.link_over(near, true, "a phone"), phone.link_over(far, false, "a till"));
+    here.unwrap();
+    there.unwrap();
+    until_sales(&phone, 1).await;
+    till.stop().await.unwrap();
+    let gone = tokio::time::timeout(PATIENCE, let_go).await.expect("the carrier is still held");
+    assert!(gone.is_err(), "nobody sends anything");
+    phone.stop().await.unwrap();
+}
+
+/// Tells when it is dropped.
+struct Held {
+    carrier: Box<dyn FragmentSink>,
+    _held: tokio::sync::oneshot::Sender<()>,
+}
+
+impl FragmentSink for Held {
+    fn send(&mut self, fragment: Bytes) -> BoxFuture<'_, Result<(), CarrierError>> {
+        self.carrier.send(fragment)
+    }
+}
+
 /// Takes everything the till has sold, and has a sale of its own.
 async fn be_the_phone(folder: &Path) {
     let phone = Node::start(NodeConfig::new(folder)).await.unwrap();

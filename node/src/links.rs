@@ -172,8 +172,9 @@ impl LinkTable {
         }
     }
 
-    /// The shop was opened anew: every link begins its session again, by being made again.
-    pub(crate) fn reset(&self) {
+    /// Closes every link. If the shop was opened anew, each begins its session again by being made
+    /// again.
+    pub(crate) fn close_all(&self) {
         let links: Vec<LinkId> = self.open.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
         for link in links {
             self.close(link);

@@ -315,6 +315,8 @@ impl Node {
     pub async fn stop(mut self) -> Result<(), String> {
         self.stop.send_replace(true);
         self.ways.shutdown().await;
+        // Those that the app has supplied know nothing of it.
+        self.carrying.table.close_all();
         self.carrying_tasks.drain(..).for_each(|task| task.abort());
         for task in self.tasks.drain(..) {
             // Event streams never end by themselves.
@@ -345,6 +347,7 @@ impl Drop for Node {
     /// [`ShopHandle`] any more.
     fn drop(&mut self) {
         self.stop.send_replace(true);
+        self.carrying.table.close_all();
         for task in self.tasks.iter().chain(&self.carrying_tasks) {
             task.abort();
         }

@@ -382,7 +382,7 @@ impl ShopLoop {
         tracing::warn!(journal = %split.journal, %branch, keep_through = split.keep_through, "a journal was copied and written twice: both histories are kept");
         let (shop, outputs) = open_shop(self.reader.as_ref(), &self.identity, None, false)?;
         self.shop = shop;
-        self.links.reset();
+        self.links.close_all();
         Ok(outputs)
     }
 
@@ -393,7 +393,7 @@ impl ShopLoop {
         self.storage.commit(&batch)?;
         let (shop, outputs) = open_shop(self.reader.as_ref(), &self.identity, None, false)?;
         self.shop = shop;
-        self.links.reset();
+        self.links.close_all();
         self.carry_out(outputs)
     }
 

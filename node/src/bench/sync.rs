@@ -67,7 +67,7 @@ impl Linked {
 
     /// Ends the link and waits until both shops know.
     async fn unlink(&self, tasks: Vec<tokio::task::JoinHandle<()>>) -> anyhow::Result<()> {
-        self.first.links().reset();
+        self.first.links().close_all();
         for task in tasks {
             task.await?;
         }

@@ -28,6 +28,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Arrival, Carrier, CarrierError, FragmentSink, INCOMING_FRAGMENTS_MAX, Medium, Peripheral, PeripheralError, Tag,
+    daemon::Watch,
     fragment::Fragment,
     l2cap,
     service::{INFO, Info, MANUFACTURER, SERVICE, SLOTS, gatt_fragment_bytes, slot},
@@ -38,6 +39,7 @@ pub struct BluezPeripheral {
     adapter: Adapter,
     advertised: Option<AdvertisementHandle>,
     arrivals: mpsc::Receiver<Arrival>,
+    daemon: Watch,
     _application: ApplicationHandle,
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
@@ -48,6 +50,7 @@ impl BluezPeripheral {
     /// # Errors
     /// What BlueZ refused.
     pub async fn start(adapter_name: &str) -> Result<Self, PeripheralError> {
+        let daemon = Watch::begin().await?;
         let session = Session::new().await.map_err(refused)?;
         let adapter = session.adapter(adapter_name).map_err(refused)?;
         power(&adapter).await?;
@@ -73,7 +76,7 @@ impl BluezPeripheral {
         let service = Service { uuid: SERVICE, primary: true, characteristics, ..Service::default() };
         let application = Application { services: vec![service], ..Application::default() };
         let application = adapter.serve_gatt_application(application).await.map_err(refused)?;
-        Ok(Self { adapter, advertised: None, arrivals, _application: application, _tasks: tasks })
+        Ok(Self { adapter, advertised: None, arrivals, daemon, _application: application, _tasks: tasks })
     }
 }
 
@@ -95,7 +98,12 @@ impl Peripheral for BluezPeripheral {
     }
 
     fn arrival(&mut self) -> BoxFuture<'_, Option<Arrival>> {
-        Box::pin(self.arrivals.recv())
+        Box::pin(async {
+            tokio::select! {
+                arrival = self.arrivals.recv() => arrival,
+                () = self.daemon.gone.cancelled() => None,
+            }
+        })
     }
 }
 

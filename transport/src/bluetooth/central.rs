@@ -38,6 +38,8 @@ pub enum CentralError {
     Service(String),
     #[error("the device did not answer within {0:?}: it is out of range, or busy")]
     Timeout(Duration),
+    #[error("the device is connected to this one already: its own link is waited for")]
+    Theirs,
     #[error("all of the device's places are taken: it is tried again later")]
     Full,
 }
@@ -66,6 +68,8 @@ pub struct Found {
 pub struct Connected {
     pub carrier: Carrier,
     pub medium: Medium,
+    /// The most that ATT, or the channel, moves at a time.
+    pub mtu: usize,
     /// How long connecting and finding the service took.
     pub connect: Duration,
     pub discover: Duration,
@@ -99,6 +103,7 @@ impl Central {
         let chosen = named.into_iter().find(|(name, address, _)| fits(name, address.as_deref()));
         let (name, _, adapter) =
             chosen.ok_or_else(|| CentralError::NoAdapter(choice.unwrap_or("of any name").to_owned()))?;
+        let_go_of_leftovers(&adapter).await;
         Ok(Self { adapter, name, held: Arc::default() })
     }
 
@@ -158,6 +163,11 @@ impl Central {
     pub async fn connect(&self, found: &Found, l2cap: bool) -> Result<Connected, CentralError> {
         let peripheral = &found.peripheral;
         let held = self.hold(found).await?;
+        if peripheral.is_connected().await.map_err(failed)? {
+            // There is one connection between two devices, and its end is for whoever made it.
+            held.leave();
+            return Err(CentralError::Theirs);
+        }
         let began = Instant::now();
         within(CONNECT_MAX, peripheral.connect()).await?.map_err(failed)?;
         let connect = began.elapsed();
@@ -169,12 +179,15 @@ impl Central {
         let mut held = Some(held);
         if l2cap && info.psm != 0 {
             match self.channel(peripheral, info.psm, &mut held).await {
-                Ok(carrier) => return Ok(Connected { carrier, medium: Medium::L2cap, connect, discover }),
+                Ok(carrier) => {
+                    let mtu = carrier.fragment_bytes_max;
+                    return Ok(Connected { carrier, medium: Medium::L2cap, mtu, connect, discover });
+                }
                 Err(error) => tracing::info!(%error, "no channel could be opened: going on over GATT"),
             }
         }
         let carrier = self.slot(peripheral, info.free, held).await?;
-        Ok(Connected { carrier, medium: Medium::Gatt, connect, discover })
+        Ok(Connected { carrier, medium: Medium::Gatt, mtu: peripheral.mtu().into(), connect, discover })
     }
 
     /// An earlier connection may be ending at the moment; the new one would end with it.
@@ -187,7 +200,7 @@ impl Central {
             tokio::time::sleep(LETTING_GO_POLL).await;
         }
         let (peripheral, remote) = (found.peripheral.clone(), found.remote.clone());
-        Ok(Held { peripheral, remote, all: Arc::clone(&self.held) })
+        Ok(Held { peripheral, remote, all: Arc::clone(&self.held), left: false })
     }
 
     /// Takes one of the free slots; which one is left to chance, as others may be choosing too.
@@ -238,6 +251,26 @@ impl Central {
     #[cfg(not(target_os = "linux"))]
     async fn channel(&self, _: &Peripheral, _: u16, _: &mut Option<Held>) -> Result<Carrier, CentralError> {
         Err(CentralError::Unusable("this platform has no channels".to_owned()))
+    }
+}
+
+/// The system holds the connections of a process that was killed, and a device that is connected
+/// is not found again.
+async fn let_go_of_leftovers(adapter: &Adapter) {
+    for peripheral in adapter.peripherals().await.unwrap_or_default() {
+        if !peripheral.is_connected().await.unwrap_or(false) {
+            continue;
+        }
+        let properties = peripheral.properties().await.ok().flatten().unwrap_or_default();
+        if !properties.services.contains(&SERVICE) && !properties.manufacturer_data.contains_key(&MANUFACTURER) {
+            continue;
+        }
+        let remote = remote_name(&peripheral);
+        match within(ANSWER_MAX, peripheral.disconnect()).await {
+            Ok(Ok(())) => tracing::info!(remote, "an earlier process left a connection: it is ended"),
+            Ok(Err(error)) => tracing::debug!(remote, %error, "a connection that was left can't be ended"),
+            Err(error) => tracing::debug!(remote, %error, "a connection that was left can't be ended"),
+        }
     }
 }
 
@@ -338,10 +371,22 @@ struct Held {
     peripheral: Peripheral,
     remote: String,
     all: Arc<Mutex<HashSet<String>>>,
+    /// It is somebody else's.
+    left: bool,
+}
+
+impl Held {
+    fn leave(mut self) {
+        self.left = true;
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
+        if self.left {
+            held(&self.all).remove(&self.remote);
+            return;
+        }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (peripheral, remote, all) = (self.peripheral.clone(), self.remote.clone(), Arc::clone(&self.all));
         runtime.spawn(async move {

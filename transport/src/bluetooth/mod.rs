@@ -4,6 +4,8 @@
 mod bluez;
 mod carrier;
 mod central;
+#[cfg(target_os = "linux")]
+mod daemon;
 mod drive;
 mod exchange;
 mod fragment;

@@ -2,6 +2,7 @@
 //! hand their links over through one door.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -66,9 +67,15 @@ pub(super) async fn seek(shared: Arc<Shared>, central: Central) {
         }
         let began = now();
         let (ours, period) = (shared.tag(), tag_period(SystemTime::now()));
+        let mut strangers = HashSet::new();
         let wanted = |remote: &str, theirs: Tag| {
-            shared.config.discovery_secret.recognises(theirs, period)
-                && shared.pairs().wants(remote, theirs, ours, now())
+            if !shared.config.discovery_secret.recognises(theirs, period) {
+                if strangers.len() < STRANGERS_COUNTED_MAX {
+                    strangers.insert(theirs);
+                }
+                return false;
+            }
+            shared.pairs().wants(remote, theirs, ours, now())
         };
         let scanned = tokio::select! {
             scanned = central.scan(budget.scan, wanted) => scanned,
@@ -81,7 +88,10 @@ pub(super) async fn seek(shared: Arc<Shared>, central: Central) {
                 connect(&shared, &central, found).await;
                 continue;
             }
-            Ok(None) => failures = 0,
+            Ok(None) => {
+                failures = 0;
+                tracing::debug!(strangers = strangers.len(), "searched");
+            }
             Err(error) if failures < SCAN_FAILURES_MAX => {
                 tracing::debug!(%error, "searching failed");
                 failures += 1;
@@ -110,6 +120,7 @@ async fn connect(shared: &Arc<Shared>, central: &Central, found: Found) {
             tracing::info!(
                 remote = found.remote,
                 medium = %connected.medium,
+                mtu = connected.mtu,
                 fragment_bytes = connected.carrier.fragment_bytes_max,
                 connect_ms = ms(connected.connect),
                 discover_ms = ms(connected.discover),
@@ -271,5 +282,7 @@ fn nonce() -> u32 {
     u32::try_from(random >> 32).unwrap_or(0)
 }
 
+/// A crowded street is not counted to its end.
+const STRANGERS_COUNTED_MAX: usize = 256;
 /// Searches that may fail in a row: an adapter that is switched off and on is not given up.
 const SCAN_FAILURES_MAX: u32 = 5;
