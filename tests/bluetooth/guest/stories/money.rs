@@ -43,7 +43,11 @@ pub(crate) async fn a_receipt_by_way_of_a_colleague() -> anyhow::Result<()> {
     )
     .await?;
     colleague.until_link("lan").await?;
-    let till = story.over_the_air("till", ADAPTERS[1]).await?;
+    // An adapter may be named by its address, too.
+    let adapters = transport::bluetooth::survey().await?;
+    let second = adapters.iter().find(|adapter| adapter.name == ADAPTERS[1]).context("no second adapter")?;
+    let address = second.address.clone().context("the second adapter has no address")?.to_lowercase();
+    let till = story.over_the_air("till", &address).await?;
     let sale = json!({ "currency": "KES",
         "lines": [{ "sku": "BREAD", "quantity_milli": 2000, "unit_price_minor": 6500 }],
         "tenders": [{ "kind": "mpesa", "amount_minor": 13000, "phone": "254708374149" }] });

@@ -65,8 +65,10 @@ impl Story {
     pub(crate) async fn sell(&self, name: &str, sales: usize, from: usize) -> anyhow::Result<()> {
         let mut file = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n".to_owned();
         for n in from..from + sales {
-            let (sku, pence) = (n * 7 % 40, 50 + n * 13 % 900);
-            let (minutes, quantity) = (n % 600, 1 + n % 3);
+            // As different from each other as a shop's are (Knuth's multiplicative hash).
+            let chance = n.wrapping_mul(2_654_435_761) >> 7;
+            let (sku, pence, quantity) = (chance % 400, 50 + chance / 400 % 900, 1 + chance / 360_000 % 12);
+            let minutes = n % 600;
             file.push_str(&format!(
                 "{n},SKU{sku},ARTICLE {sku},{quantity},2011-05-03 {:02}:{:02}:00,{}.{:02},,United Kingdom\n",
                 8 + minutes / 60,
@@ -171,6 +173,8 @@ pub(crate) struct Node {
     api: String,
     pub(crate) addresses: Vec<String>,
     log: PathBuf,
+    /// Where in the log its own part begins.
+    log_from: usize,
     http: reqwest::Client,
 }
 
@@ -178,6 +182,7 @@ impl Node {
     pub(crate) async fn start(role: &str, folder: &Path, more: &[&str]) -> anyhow::Result<Self> {
         let log = folder.with_extension("log");
         let errors = std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
+        let log_from = usize::try_from(errors.metadata()?.len())?;
         let listen: &[&str] = match more.iter().any(|word| ["--no-lan", "--listen"].contains(word)) {
             true => &[],
             false => &["--listen", "/ip4/127.0.0.1/tcp/0"],
@@ -203,6 +208,7 @@ impl Node {
             api: format!("http://{}", ready["api"].as_str().context("no API")?),
             addresses: addresses.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
             log,
+            log_from,
             http: reqwest::Client::builder().no_proxy().build()?,
         })
     }
@@ -254,10 +260,14 @@ impl Node {
         .await
     }
 
-    /// What it has logged with this message, as objects.
+    /// What it has logged with this message since it runs, as objects.
     pub(crate) fn logged(&self, message: &str) -> anyhow::Result<Vec<Value>> {
         let log = std::fs::read_to_string(&self.log)?;
-        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let lines = log
+            .get(self.log_from..)
+            .unwrap_or_default()
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
         Ok(lines
             .map(|line| line.get("fields").cloned().unwrap_or(line))
             .filter(|fields| fields["message"] == message)

@@ -1,17 +1,18 @@
 //! Who is near but does not belong to the business.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
+use serde_json::Value;
 use transport::{
     Limits, LinkIds,
-    bluetooth::{Central, ExchangeTimes, HostLinkConfig, host_link},
+    bluetooth::{Central, ExchangeTimes, HostLinkConfig, TAG_PERIOD, host_link},
 };
 
 use crate::stories::{
     PATIENCE,
-    nodes::{ADAPTERS, Story},
+    nodes::{ADAPTERS, Node, Story, system},
     until,
 };
 
@@ -27,13 +28,19 @@ pub(crate) async fn a_stranger_is_refused() -> anyhow::Result<()> {
     for node in [&ours, &theirs] {
         until("Bluetooth", || async { Ok((!node.logged("Bluetooth is on")?.is_empty()).then_some(())) }).await?;
     }
-    // Three searches of each, in which they see each other.
-    tokio::time::sleep(Duration::from_secs(9)).await;
     for node in [&ours, &theirs] {
+        // Twice, as the first search may have been before the other one advertised what it does.
+        until("a search that finds a stranger", || async {
+            let searches = node.logged("searched")?;
+            Ok((searches.iter().filter(|search| search["strangers"] != 0).count() >= 2).then_some(()))
+        })
+        .await
+        .with_context(|| node.log_end())?;
         ensure!(node.links().await?.is_empty(), "two businesses are linked");
         ensure!(node.logged("connected over Bluetooth")?.is_empty(), "a stranger's tag was recognised");
     }
     theirs.stop().await?;
+    a_quarter_of_an_hour_later(&ours).await?;
 
     let central = Central::open(Some(ADAPTERS[1])).await?;
     let began = Instant::now();
@@ -69,4 +76,16 @@ pub(crate) async fn a_stranger_is_refused() -> anyhow::Result<()> {
     ensure!(ours.sales().await? == 3, "the till is not what it was");
     ensure!(ours.links().await?.is_empty(), "the stranger is still linked");
     ours.stop().await
+}
+
+/// Who listens does not see the same tag again.
+async fn a_quarter_of_an_hour_later(ours: &Node) -> anyhow::Result<()> {
+    let before = shown(ours)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)? + TAG_PERIOD;
+    system(&["date", "-s", &format!("@{}", now.as_secs())]).await?;
+    until("another tag", || async { Ok((shown(ours)? != before).then_some(())) }).await.with_context(|| ours.log_end())
+}
+
+fn shown(node: &Node) -> anyhow::Result<Value> {
+    Ok(node.logged("advertising")?.last().context("no tag is shown")?["tag"].clone())
 }
