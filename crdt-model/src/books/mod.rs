@@ -6,8 +6,11 @@
 
 mod handoffs;
 mod id_table;
+mod ledgers;
 mod names;
+mod open_intents;
 mod ordered;
+mod payment;
 mod payment_notes;
 mod payments;
 mod placed;
@@ -21,6 +24,8 @@ mod totals;
 mod track;
 
 #[cfg(test)]
+mod ledger_stories;
+#[cfg(test)]
 mod order_tests;
 #[cfg(test)]
 mod stories;
@@ -31,8 +36,9 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 pub use handoffs::{Handoff, HandoffDecision, HandoffPhase};
+pub use payment::{Declined, IntentState, Moving, Payment, PaymentSum, ReceiptClaim};
 pub use payment_notes::{GivenUp, ProposalState, Reviewed, SuspenseEntry};
-pub use payments::{Declined, IntentState, Payment, PaymentSum, ReceiptClaim};
+
 pub use placed::{Followup, Key, Placed};
 pub(crate) use records::CopyOf;
 pub(crate) use records::fact_digests;
@@ -45,7 +51,7 @@ pub use totals::DayTotals;
 
 use crate::ids::{DeviceId, RecordId};
 use crate::money::Currency;
-use crate::record::{Fact, Kind, Ledger, TENDERS_MAX};
+use crate::record::{Fact, Kind, Ledger, LedgerMoved, TENDERS_MAX};
 use crate::rules::{self, Conflict, Decision, Docket, Subject};
 use crate::time::{Day, Hlc};
 use handoffs::Handoffs;
@@ -218,18 +224,18 @@ impl Books {
 
     /// The open intents that a ledger may push, the oldest first.
     pub fn open_intents_for(&self, ledger: &Ledger) -> impl Iterator<Item = RecordId> + '_ {
-        self.payments.open_for(ledger)
+        self.payments.open().of_ledger(ledger)
     }
 
     /// A device's open intents that name no ledger yet, the oldest first.
     pub fn unaddressed_intents(&self, device: DeviceId) -> impl Iterator<Item = RecordId> + '_ {
-        self.payments.unaddressed(device)
+        self.payments.open().unaddressed(device)
     }
 
     /// Whether a device has promised to ask for money and not got it yet.
     #[must_use]
     pub fn has_open_intents(&self, device: DeviceId) -> bool {
-        self.payments.has_open(device)
+        self.payments.open().has(device)
     }
 
     /// How many intents there are in each state and currency, and how much they ask for.
@@ -242,6 +248,27 @@ impl Books {
     #[must_use]
     pub fn intent_count(&self, state: IntentState) -> u64 {
         self.payments.sums().iter().filter(|((other, _), _)| *other == state).map(|(_, sum)| sum.intents).sum()
+    }
+
+    /// What owners said about which ledger's intents are another's: each record, when it was
+    /// said, and how many intents have followed.
+    #[must_use]
+    pub fn ledger_moves(&self) -> Vec<(RecordId, Hlc, LedgerMoved, usize)> {
+        let moves = self.payments.moves().into_iter();
+        moves.map(|(id, key, moved)| (id, key.time, moved, self.payments.moved_by(id))).collect()
+    }
+
+    /// Intents whose customers pay in cash at a device instead, which has not recorded yet that
+    /// it has the cash.
+    #[must_use]
+    pub fn cash_due(&self, device: DeviceId) -> Vec<RecordId> {
+        self.payments.cash_due(device, &self.journals)
+    }
+
+    /// Whether a till has recorded that it took cash instead of a payment.
+    #[must_use]
+    pub fn is_cash_taken(&self, intent: RecordId) -> bool {
+        self.payments.is_cash_taken(intent)
     }
 
     /// Money in suspense, settled or not.
@@ -453,7 +480,7 @@ impl Books {
                 self.payments.confirmed(placed, confirmed.intent, sign, &self.journals);
             }
             Fact::Payment(fact) => {
-                if let Some(intent) = self.payments.note(placed, fact, sign, &self.journals) {
+                for intent in self.payments.note(placed, fact, sign, &self.journals) {
                     self.judge_payment(intent);
                 }
             }

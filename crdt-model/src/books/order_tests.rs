@@ -14,9 +14,10 @@ use crate::ids::RecordId;
 use crate::money::{Currency, Money};
 use crate::payment::ReviewReason;
 use crate::record::{
-    Check, CodeClaim, Custom, Decline, Evidence, Expense, Fact, FinancialRecord, GiveUp, GiveUpAnswer, Instead,
-    IntentAddressed, IntentConfirmed, IntentRetry, IntentReview, Kind, Ledger, Outcome, OutcomeState, PaymentFact,
-    Progress, Proposal, ReceiptRevoked, Refund, Resolution, Settlement, Stage, Suspense, TenderKind,
+    CashTaken, Check, CodeClaim, Custom, Decline, Evidence, Expense, Fact, FinancialRecord, GiveUp, GiveUpAnswer,
+    Instead, IntentAddressed, IntentConfirmed, IntentReleased, IntentRetry, IntentReview, Kind, Ledger, LedgerMoved,
+    Outcome, OutcomeState, PaymentFact, Progress, Proposal, ReceiptRevoked, Refund, Resolution, Settlement, Stage,
+    Suspense, TenderKind,
 };
 use crate::time::{Day, Hlc, Timestamp};
 
@@ -170,7 +171,32 @@ fn payment_fact(before: &[Recorded], intent: RecordId, a: u8, b: u8) -> PaymentF
     let proposal = proposal.map_or(intent, Recorded::id);
     let request = before.iter().rev().find(|fact| matches!(fact.fact, Fact::Payment(PaymentFact::GiveUp(_))));
     let instead = if b.is_multiple_of(2) { Instead::Void } else { Instead::Cash };
-    match a % 11 {
+    // Moves go between two relays in two epochs each, so that there are chains and rings of them.
+    let ledger = |choice: u8| Ledger {
+        relay: if choice.is_multiple_of(2) { RELAY } else { crate::ids::DeviceId([8; 32]) },
+        epoch: u64::from(choice / 2 % 2) + 1,
+    };
+    let moved = before.iter().rev().find(|fact| matches!(fact.fact, Fact::Payment(PaymentFact::Moved(_))));
+    match a % 15 {
+        11 => PaymentFact::Moved(LedgerMoved {
+            from: ledger(b),
+            to: ledger(b / 4),
+            intent: b.is_multiple_of(5).then_some(intent),
+            old_is_gone: b.is_multiple_of(3),
+            owner: crate::ids::OwnerKey([1; 32]),
+            signature: [0; 64],
+        }),
+        12 | 13 => PaymentFact::Released(IntentReleased {
+            intent,
+            moved: moved.map_or(intent, Recorded::id),
+            attempts: u32::from(b % 3),
+            reconciled: b.is_multiple_of(2),
+        }),
+        14 => PaymentFact::CashTaken(CashTaken {
+            intent,
+            amount: Money::new(i64::from(b), Currency::KES),
+            of_tender: b.is_multiple_of(2),
+        }),
         10 => PaymentFact::Progress(Progress {
             intent,
             attempt: u32::from(b % 2),
@@ -230,13 +256,17 @@ fn answers(books: &Books, facts: &[Recorded]) -> String {
     say("open conflicts", &books.open_conflict_count());
     say("pending", &books.pending());
     say("suspense", &books.suspense().collect::<Vec<_>>());
+    say("ledger moves", &books.ledger_moves());
     say("proposals", &books.proposals().collect::<Vec<_>>());
     say("claimants", &["AAA", "BBB", "CCC"].map(|code| books.claimant("mpesa", code)));
     for fact in facts {
         say("device", &(fact.device, books.device_day(fact.day, fact.device), books.has_open_intents(fact.device)));
         say("shifts", &(books.current_shift(fact.device), books.shifts(fact.device).collect::<Vec<_>>()));
         say("unaddressed", &books.unaddressed_intents(fact.device).collect::<Vec<_>>());
-        say("open", &books.open_intents_for(&Ledger { relay: fact.device, epoch: 1 }).collect::<Vec<_>>());
+        for epoch in [1, 2] {
+            say("open", &books.open_intents_for(&Ledger { relay: fact.device, epoch }).collect::<Vec<_>>());
+        }
+        say("cash due", &books.cash_due(fact.device));
         say("record", &(books.record(fact.id()), books.payment(fact.id()), books.z_report(fact.id())));
         say("sale", &books.sale_status(fact.id()));
     }

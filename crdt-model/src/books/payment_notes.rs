@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
 
+use super::ledgers::Way;
 use super::placed::{Key, Placed};
 use super::tally::Sign;
 use crate::ids::{DeviceId, RecordId};
@@ -98,7 +99,7 @@ pub(super) struct Notes {
     #[n(2)]
     retries: BTreeMap<(RecordId, Key), u32>,
     #[n(3)]
-    give_ups: BTreeMap<(RecordId, Key), (RecordId, Instead)>,
+    give_ups: BTreeMap<(RecordId, Key), (DeviceId, RecordId, Instead)>,
     #[n(4)]
     answers: BTreeMap<(RecordId, Key), (DeviceId, RecordId, bool, Instead)>,
     #[n(5)]
@@ -194,7 +195,7 @@ impl Notes {
                 Some(fact.intent)
             }
             PaymentFact::GiveUp(fact) => {
-                put(&mut self.give_ups, (fact.intent, key), (placed.id, fact.instead), sign);
+                put(&mut self.give_ups, (fact.intent, key), (device, placed.id, fact.instead), sign);
                 Some(fact.intent)
             }
             PaymentFact::GiveUpAnswer(fact) => {
@@ -225,32 +226,36 @@ impl Notes {
                 put(&mut self.outcomes, (fact.proposal, key), (fact.state, fact.detail.clone()), sign);
                 self.subjects.get(&fact.proposal).copied()
             }
+            // Kept beside these notes; they bear on the intent all the same.
+            PaymentFact::Released(fact) => Some(fact.intent),
+            PaymentFact::CashTaken(fact) => Some(fact.intent),
+            PaymentFact::Moved(_) => None,
         }
     }
 
     /// What its ledger's word and no agreement since keep in review.
-    pub(super) fn in_review(&self, intent: RecordId, ledger: Option<DeviceId>) -> bool {
+    pub(super) fn in_review(&self, intent: RecordId, way: &Way) -> bool {
         let mut last =
-            by(&self.reviews, intent).filter(|(_, (device, ..))| Some(*device) == ledger).map(|((_, key), _)| key);
+            by(&self.reviews, intent).filter(|(_, (device, ..))| way.hears(*device)).map(|((_, key), _)| key);
         last.next_back().is_some_and(|last| self.agreed(intent).is_none_or(|(at, _)| at < *last))
     }
 
-    pub(super) fn reviews(&self, intent: RecordId, ledger: Option<DeviceId>) -> Vec<Reviewed> {
-        let all = by(&self.reviews, intent).filter(|(_, (device, ..))| Some(*device) == ledger);
+    pub(super) fn reviews(&self, intent: RecordId, way: &Way) -> Vec<Reviewed> {
+        let all = by(&self.reviews, intent).filter(|(_, (device, ..))| way.hears(*device));
         all.map(|((_, key), (_, attempt, reason))| Reviewed { attempt: *attempt, reason: *reason, time: key.time })
             .collect()
     }
 
     /// How far its latest attempt has come.
-    pub(super) fn progress(&self, intent: RecordId, ledger: Option<DeviceId>) -> Option<(u32, Stage)> {
-        let said = by(&self.progress, intent).filter(|(_, (device, ..))| Some(*device) == ledger);
+    pub(super) fn progress(&self, intent: RecordId, way: &Way) -> Option<(u32, Stage)> {
+        let said = by(&self.progress, intent).filter(|(_, (device, ..))| way.hears(*device));
         said.map(|((_, key), (_, attempt, stage))| (*attempt, *key, *stage))
             .max()
             .map(|(attempt, _, stage)| (attempt, stage))
     }
 
-    pub(super) fn is_revoked(&self, intent: RecordId, receipt: RecordId, ledger: Option<DeviceId>) -> bool {
-        by(&self.revoked, intent).any(|(_, (device, revoked))| *revoked == receipt && Some(*device) == ledger)
+    pub(super) fn is_revoked(&self, intent: RecordId, receipt: RecordId, way: &Way) -> bool {
+        by(&self.revoked, intent).any(|(_, (device, revoked))| *revoked == receipt && way.hears(*device))
     }
 
     pub(super) fn retries(&self, intent: RecordId) -> Vec<(u32, Hlc)> {
@@ -262,12 +267,12 @@ impl Notes {
     }
 
     /// The first answer that grants, else the latest wish.
-    pub(super) fn given_up(&self, intent: RecordId, ledger: Option<DeviceId>) -> Option<GivenUp> {
+    pub(super) fn given_up(&self, intent: RecordId, way: &Way) -> Option<GivenUp> {
         let answer = |request: RecordId| {
             let mut answers = by(&self.answers, intent);
-            answers.find(|(_, (device, asked, ..))| *asked == request && Some(*device) == ledger)
+            answers.find(|(_, (device, asked, ..))| *asked == request && way.hears(*device))
         };
-        let wishes = by(&self.give_ups, intent).map(|((_, key), (request, instead))| GivenUp {
+        let wishes = by(&self.give_ups, intent).map(|((_, key), (_, request, instead))| GivenUp {
             request: *request,
             instead: *instead,
             time: key.time,
@@ -283,9 +288,14 @@ impl Notes {
         latest
     }
 
+    /// The device on which somebody wished to give an intent up.
+    pub(super) fn asked_by(&self, intent: RecordId, wish: RecordId) -> Option<DeviceId> {
+        by(&self.give_ups, intent).find(|(_, (_, request, _))| *request == wish).map(|(_, (device, ..))| *device)
+    }
+
     /// Intents with a wish to give them up that no ledger has answered.
     pub(super) fn unanswered(&self) -> impl Iterator<Item = RecordId> + '_ {
-        self.give_ups.iter().filter_map(|((intent, _), (request, _))| {
+        self.give_ups.iter().filter_map(|((intent, _), (_, request, _))| {
             let answered = by(&self.answers, *intent).any(|(_, (_, asked, ..))| asked == request);
             (!answered).then_some(*intent)
         })
@@ -381,17 +391,19 @@ impl Notes {
     }
 }
 
-fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: V, sign: Sign) {
+pub(super) fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: V, sign: Sign) {
     match sign {
         Sign::Count => drop(map.insert(key, value)),
         Sign::TakeBack => drop(map.remove(&key)),
     }
 }
 
-fn by<V>(map: &BTreeMap<(RecordId, Key), V>, id: RecordId) -> impl DoubleEndedIterator<Item = (&(RecordId, Key), &V)> {
-    map.range((id, LOWEST)..=(id, HIGHEST))
+pub(super) fn by<V>(
+    map: &BTreeMap<(RecordId, Key), V>,
+    id: RecordId,
+) -> impl DoubleEndedIterator<Item = (&(RecordId, Key), &V)> {
+    map.range((id, Key::FIRST)..=(id, HIGHEST))
 }
 
-const LOWEST: Key = Key { time: Hlc(0), journal: crate::ids::JournalId([0; 16]), seq: 0, index: 0 };
 const HIGHEST: Key =
     Key { time: Hlc(u64::MAX), journal: crate::ids::JournalId([u8::MAX; 16]), seq: u64::MAX, index: u32::MAX };

@@ -7,151 +7,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use minicbor::{Decode, Encode};
 
+use super::ledgers::{Ledgers, Way};
 use super::names::{Journals, Numbered};
-use super::payment_notes::{GivenUp, Notes, Reviewed};
+use super::open_intents::{Listing, OpenIntents};
+use super::payment::{Declined, IntentState, Payment, PaymentSum, ReceiptClaim};
+use super::payment_notes::{GivenUp, Notes, by};
 use super::placed::{Key, Placed};
-use super::tally::{Sign, sum};
+use super::tally::Sign;
 use crate::entry::Place;
 use crate::ids::{DeviceId, RecordId};
 use crate::money::{Currency, Money};
-use crate::payment::Shown;
 use crate::record::{
-    Decline, Evidence, Instead, Intent, IntentAddressed, Ledger, PaymentFact, Receipt, Settlement, Stage, TENDERS_MAX,
+    CashTaken, Decline, Evidence, Instead, Intent, IntentAddressed, Ledger, LedgerMoved, PaymentFact, Receipt,
+    Settlement, TENDERS_MAX,
 };
 use crate::time::{Hlc, Timestamp};
-
-/// What became of an intent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
-#[cbor(index_only)]
-pub enum IntentState {
-    /// Neither paid nor refused.
-    #[n(0)]
-    Open,
-    /// Its ledger wrote a receipt for the exact amount.
-    #[n(1)]
-    Paid,
-    /// The latest word is its ledger's decline.
-    #[n(2)]
-    Declined,
-    /// Its sale was voided, and nothing was paid.
-    #[n(3)]
-    Void,
-    /// A person must decide: another amount arrived, or it was made above a fork.
-    #[n(4)]
-    Review,
-}
-
-/// Everything that is known of an intent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Payment {
-    /// The intent.
-    pub intent: RecordId,
-    /// The sale and the index of its tender that this pays.
-    pub sale: Option<(RecordId, u32)>,
-    /// How much.
-    pub amount: Money,
-    /// The provider, such as `mpesa`.
-    pub provider: String,
-    /// Who pushes it, once known.
-    pub ledger: Option<Ledger>,
-    /// The device that promised.
-    pub device: DeviceId,
-    /// Its entry.
-    pub place: Place,
-    /// When it was made.
-    pub time: Hlc,
-    /// Made above a fork: must not be pushed.
-    pub branch: bool,
-    /// When a cashier last said that the customer is there.
-    pub confirmed: Option<Hlc>,
-    /// What became of it.
-    pub state: IntentState,
-    /// Its sale was voided.
-    pub voided: bool,
-    /// What receipts claim, in the order of their ids, each number's earliest claim first.
-    pub receipts: Vec<ReceiptClaim>,
-    /// Its ledger's declines, the earliest first.
-    pub declines: Vec<Declined>,
-    /// Why people must, or had to, look at it.
-    pub reviews: Vec<Reviewed>,
-    /// How often another attempt was asked for: after which attempt, and when.
-    pub retries: Vec<(u32, Hlc)>,
-    /// Whether it was to be given up.
-    pub given_up: Option<GivenUp>,
-    /// Receipt numbers that customers showed for it.
-    pub codes: Vec<String>,
-    /// How far its latest attempt has come, as its ledger said.
-    pub progress: Option<(u32, Stage)>,
-}
-
-impl Payment {
-    /// How it stands, as a till shows it.
-    #[must_use]
-    pub fn shown(&self) -> Shown {
-        let declined = self.declines.iter().map(|decline| decline.attempt).max().unwrap_or(0);
-        let stage = self.progress.filter(|(attempt, _)| *attempt > declined).map(|(_, stage)| stage);
-        match (self.state, stage) {
-            (IntentState::Paid, _) => Shown::Paid,
-            (IntentState::Declined, _) => Shown::Failed,
-            (IntentState::Void, _) => Shown::GivenUp,
-            (IntentState::Review, _) => Shown::InReview,
-            (IntentState::Open, None) => Shown::Pending,
-            (IntentState::Open, Some(Stage::Asked)) => Shown::Asked,
-            (IntentState::Open, Some(Stage::Unknown)) => Shown::Unknown,
-        }
-    }
-}
-
-/// A receipt's claim that an intent was paid.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReceiptClaim {
-    /// The receipt's record.
-    pub record: RecordId,
-    /// The provider's receipt number.
-    pub number: String,
-    /// How much arrived.
-    pub amount: Money,
-    /// When.
-    pub paid_at: Timestamp,
-    /// How its author knows.
-    pub evidence: Evidence,
-    /// No real money: the simulator's.
-    pub test: bool,
-    /// Who wrote it.
-    pub device: DeviceId,
-    /// Its entry.
-    pub place: Place,
-    /// The index of the fact in it.
-    pub index: u32,
-    /// When that entry was made.
-    pub time: Hlc,
-    /// Its author is the intent's ledger, and the number pays no other intent.
-    pub accepted: bool,
-    /// Its ledger took it back.
-    pub revoked: bool,
-}
-
-/// A ledger's word that an attempt was not paid.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Declined {
-    /// Which attempt, from 1.
-    pub attempt: u32,
-    /// The provider's code.
-    pub code: String,
-    /// When it was recorded.
-    pub time: Hlc,
-}
-
-/// How many intents there are in a state, and how much they ask for in a currency.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
-pub struct PaymentSum {
-    /// How many.
-    #[n(0)]
-    pub intents: u64,
-    /// How much, in minor units.
-    #[cbor(n(1), with = "sum")]
-    pub amount_minor: i128,
-}
 
 #[derive(Debug, Clone, Default, Encode, Decode)]
 pub(super) struct Payments {
@@ -170,21 +40,18 @@ pub(super) struct Payments {
     #[n(5)]
     receipts: BTreeSet<(RecordId, RecordId)>,
     #[n(6)]
-    addressed: BTreeMap<(RecordId, Key), (DeviceId, Ledger)>,
+    ways: Ledgers,
     #[n(7)]
     confirmed: BTreeSet<(RecordId, Key)>,
     #[n(8)]
     declines: BTreeMap<(RecordId, Key), (DeviceId, u32, String)>,
-    /// Open intents of each ledger, the oldest first.
     #[n(9)]
-    open: BTreeMap<Ledger, BTreeSet<(Hlc, RecordId)>>,
-    /// Open intents of each device that have no ledger yet.
+    open: OpenIntents,
+    /// Intents that are paid in cash instead, and no till has said yet that it has the cash.
     #[n(10)]
-    unaddressed: BTreeMap<DeviceId, BTreeSet<(Hlc, RecordId)>>,
+    cash_due: BTreeSet<RecordId>,
     #[n(11)]
-    open_by_device: BTreeMap<DeviceId, u64>,
-    #[n(12)]
-    sums: BTreeMap<(IntentState, Currency), PaymentSum>,
+    cash_taken: BTreeSet<(RecordId, Key)>,
     #[n(13)]
     paid_twice: BTreeSet<RecordId>,
     #[n(14)]
@@ -336,14 +203,29 @@ impl Payments {
         sign: Sign,
         journals: &Journals,
     ) {
-        let at = (addressed.intent, placed.key());
         self.unlist(addressed.intent, journals);
-        match sign {
-            Sign::Count => drop(self.addressed.insert(at, (placed.device, addressed.ledger))),
-            Sign::TakeBack => drop(self.addressed.remove(&at)),
-        }
+        self.ways.address(placed, addressed, sign);
         self.enlist(addressed.intent, journals);
         self.refresh(addressed.intent, journals);
+    }
+
+    /// An owner gives intents to another ledger. Gives those that thereby follow.
+    fn moved(&mut self, placed: &Placed<'_>, moved: &LedgerMoved, sign: Sign, journals: &Journals) -> Vec<RecordId> {
+        // The words of a lost ledger's heir count at once, so every intent of it may change.
+        let touched = |(id, row): (&RecordId, &Row)| {
+            let named = moved.intent.is_none_or(|only| only == *id);
+            (named && self.way(*id, row, journals).has_been_at(moved.from)).then_some(*id)
+        };
+        let follow: Vec<RecordId> = self.intents.iter().filter_map(touched).collect();
+        for id in &follow {
+            self.unlist(*id, journals);
+        }
+        self.ways.moved(placed, moved, sign);
+        for id in &follow {
+            self.enlist(*id, journals);
+            self.refresh(*id, journals);
+        }
+        follow
     }
 
     pub(super) fn confirmed(&mut self, placed: &Placed<'_>, intent: RecordId, sign: Sign, journals: &Journals) {
@@ -354,26 +236,81 @@ impl Payments {
         self.refresh(intent, journals);
     }
 
-    /// Counts what else is said about payments, or takes it back. Gives the intent it bears on.
+    /// Counts what else is said about payments, or takes it back. Gives the intents it bears on.
     pub(super) fn note(
         &mut self,
         placed: &Placed<'_>,
         fact: &PaymentFact,
         sign: Sign,
         journals: &Journals,
-    ) -> Option<RecordId> {
-        let subject = self.notes.fold(placed, fact, sign)?;
-        self.refresh(subject, journals);
-        Some(subject)
+    ) -> Vec<RecordId> {
+        match fact {
+            PaymentFact::Moved(moved) => return self.moved(placed, moved, sign, journals),
+            PaymentFact::Released(released) => {
+                self.unlist(released.intent, journals);
+                self.ways.release(placed, released, sign);
+                self.enlist(released.intent, journals);
+            }
+            PaymentFact::CashTaken(CashTaken { intent, .. }) => {
+                match sign {
+                    Sign::Count => self.cash_taken.insert((*intent, placed.key())),
+                    Sign::TakeBack => self.cash_taken.remove(&(*intent, placed.key())),
+                };
+            }
+            PaymentFact::Suspense(_)
+            | PaymentFact::Revoked(_)
+            | PaymentFact::Review(_)
+            | PaymentFact::Retry(_)
+            | PaymentFact::GiveUp(_)
+            | PaymentFact::GiveUpAnswer(_)
+            | PaymentFact::CodeClaim(_)
+            | PaymentFact::Proposal(_)
+            | PaymentFact::Check(_)
+            | PaymentFact::Outcome(_)
+            | PaymentFact::Progress(_) => {}
+        }
+        let subject = self.notes.fold(placed, fact, sign);
+        if let Some(subject) = subject {
+            self.refresh(subject, journals);
+        }
+        subject.into_iter().collect()
     }
 
     /// Whether its customer pays in cash instead.
     pub(super) fn is_paid_in_cash(&self, intent: RecordId, journals: &Journals) -> bool {
-        let Some(row) = self.intents.get(&intent) else { return false };
-        let ledger = self.ledger(intent, row, journals).map(|ledger| ledger.relay);
-        let given_up = self.notes.given_up(intent, ledger);
-        row.state == IntentState::Void
-            && given_up.is_some_and(|wish| wish.granted == Some(true) && wish.instead == Instead::Cash)
+        self.paid_in_cash(intent, journals).is_some()
+    }
+
+    /// The wish by which its customer pays in cash instead.
+    fn paid_in_cash(&self, intent: RecordId, journals: &Journals) -> Option<GivenUp> {
+        let row = self.intents.get(&intent).filter(|row| row.state == IntentState::Void)?;
+        let wish = self.notes.given_up(intent, &self.way(intent, row, journals))?;
+        (wish.granted == Some(true) && wish.instead == Instead::Cash).then_some(wish)
+    }
+
+    /// Intents that are paid in cash at a device, which has not said yet that it has the cash.
+    pub(super) fn cash_due(&self, device: DeviceId, journals: &Journals) -> Vec<RecordId> {
+        let here = |intent: &RecordId| {
+            self.paid_in_cash(*intent, journals)
+                .is_some_and(|wish| self.notes.asked_by(*intent, wish.request) == Some(device))
+        };
+        self.cash_due.iter().copied().filter(here).collect()
+    }
+
+    pub(super) fn is_cash_taken(&self, intent: RecordId) -> bool {
+        self.cash_taken.range((intent, Key::FIRST)..).next().is_some_and(|(of, _)| *of == intent)
+    }
+
+    /// What owners said about whose intents are, the earliest first.
+    pub(super) fn moves(&self) -> Vec<(RecordId, Key, LedgerMoved)> {
+        let mut moves: Vec<_> = self.ways.moves().map(|(id, key, moved)| (id, key, moved.clone())).collect();
+        moves.sort_by_key(|(_, key, _)| *key);
+        moves
+    }
+
+    /// How many intents went over by an owner's word.
+    pub(super) fn moved_by(&self, moved: RecordId) -> usize {
+        self.ways.released_for(moved).len()
     }
 
     /// A sale was voided, for good: gives its intents.
@@ -420,20 +357,12 @@ impl Payments {
         intents
     }
 
-    pub(super) fn open_for(&self, ledger: &Ledger) -> impl Iterator<Item = RecordId> + '_ {
-        self.open.get(ledger).into_iter().flatten().map(|(_, id)| *id)
-    }
-
-    pub(super) fn unaddressed(&self, device: DeviceId) -> impl Iterator<Item = RecordId> + '_ {
-        self.unaddressed.get(&device).into_iter().flatten().map(|(_, id)| *id)
-    }
-
-    pub(super) fn has_open(&self, device: DeviceId) -> bool {
-        self.open_by_device.contains_key(&device)
+    pub(super) fn open(&self) -> &OpenIntents {
+        &self.open
     }
 
     pub(super) fn sums(&self) -> &BTreeMap<(IntentState, Currency), PaymentSum> {
-        &self.sums
+        self.open.sums()
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = RecordId> + '_ {
@@ -442,25 +371,17 @@ impl Payments {
 
     pub(super) fn payment(&self, intent: RecordId, journals: &Journals) -> Option<Payment> {
         let row = self.intents.get(&intent)?;
-        let ledger = self.ledger(intent, row, journals);
-        let receipts = self.receipts_of(intent).flat_map(|receipt| {
-            let winner = self.winner(receipt, journals);
-            let claims = self.claims.range((receipt, intent, 0)..=(receipt, intent, u32::MAX));
-            claims.filter_map(move |((_, _, device), claim)| {
-                let revoked = self.notes.is_revoked(intent, receipt, ledger.map(|ledger| ledger.relay));
-                let accepted = winner == Some((claim.key(journals)?, intent)) && !revoked;
-                claim.describe(receipt, *self.devices.value(*device)?, accepted, revoked, journals)
-            })
-        });
-        let mut receipts: Vec<ReceiptClaim> = receipts.collect();
+        let way = self.way(intent, row, journals);
+        let mut receipts: Vec<ReceiptClaim> =
+            self.receipts_of(intent).flat_map(|receipt| self.claims_for(receipt, intent, &way, journals)).collect();
         receipts.sort_by_key(|claim| (claim.record, claim.time, claim.place, claim.index));
-        let declines = range(&self.declines, intent).filter(|(_, (device, _, _))| by_ledger(ledger, *device));
+        let declines = by(&self.declines, intent).filter(|(_, (device, _, _))| way.hears(*device));
         Some(Payment {
             intent,
             sale: (row.tender != NO_TENDER).then_some((row.sale, u32::from(row.tender))),
             amount: Money::new(row.amount_minor, row.currency),
             provider: self.providers.value(row.provider)?.clone(),
-            ledger,
+            ledger: way.last(),
             device: journals.device(row.journal)?,
             place: Place { journal: journals.id(row.journal)?, seq: row.seq },
             time: row.time,
@@ -476,11 +397,31 @@ impl Payments {
                     time: key.time,
                 })
                 .collect(),
-            reviews: self.notes.reviews(intent, ledger.map(|ledger| ledger.relay)),
+            reviews: self.notes.reviews(intent, &way),
             retries: self.notes.retries(intent),
-            given_up: self.notes.given_up(intent, ledger.map(|ledger| ledger.relay)),
+            given_up: self.notes.given_up(intent, &way),
             codes: self.notes.codes(intent),
-            progress: self.notes.progress(intent, ledger.map(|ledger| ledger.relay)),
+            progress: self.notes.progress(intent, &way),
+            earlier_attempts: way.attempts,
+            moving: way.moving,
+            voices: way.voices(),
+        })
+    }
+
+    /// What is claimed of a receipt for one intent.
+    fn claims_for<'a>(
+        &'a self,
+        receipt: RecordId,
+        intent: RecordId,
+        way: &'a Way,
+        journals: &'a Journals,
+    ) -> impl Iterator<Item = ReceiptClaim> + 'a {
+        let winner = self.winner(receipt, journals);
+        let claims = self.claims.range((receipt, intent, 0)..=(receipt, intent, u32::MAX));
+        claims.filter_map(move |((_, _, device), claim)| {
+            let revoked = self.notes.is_revoked(intent, receipt, way);
+            let accepted = winner == Some((claim.key(journals)?, intent)) && !revoked;
+            claim.describe(receipt, *self.devices.value(*device)?, accepted, revoked, journals)
         })
     }
 
@@ -495,24 +436,25 @@ impl Payments {
         let Some(row) = self.intents.get(&id) else {
             self.paid_twice.remove(&id);
             self.voided_and_paid.remove(&id);
+            self.cash_due.remove(&id);
             return;
         };
-        let accepted: Vec<&Claim> = self.accepted(id, journals).collect();
+        let way = self.way(id, row, journals);
+        let accepted: Vec<&Claim> = self.accepted(id, &way, journals).collect();
         let (receipts, voided) = (accepted.len(), row.voided);
         let exact =
             accepted.iter().any(|claim| (claim.amount_minor, claim.currency) == (row.amount_minor, row.currency));
-        let ledger = self.ledger(id, row, journals).map(|ledger| ledger.relay);
         let agreed = self.notes.agreed(id).map(|(_, settlement)| settlement);
-        let given_up = self.notes.given_up(id, ledger).is_some_and(|wish| wish.granted == Some(true));
+        let given_up = self.notes.given_up(id, &way).is_some_and(|wish| wish.granted == Some(true));
         let state = match (receipts, exact) {
-            _ if self.notes.in_review(id, ledger) => IntentState::Review,
+            _ if self.notes.in_review(id, &way) => IntentState::Review,
             (_, true) => IntentState::Paid,
             (1.., false) if agreed == Some(Settlement::AsBooked) => IntentState::Paid,
             (1.., false) => IntentState::Review,
             (0, false) if agreed == Some(Settlement::NotPaid) || given_up => IntentState::Void,
             (0, false) if voided => IntentState::Void,
             (0, false) if row.branch => IntentState::Review,
-            (0, false) if self.is_declined(id, row, journals) => IntentState::Declined,
+            (0, false) if self.is_declined(id, &way) => IntentState::Declined,
             (0, false) => IntentState::Open,
         };
         set(&mut self.paid_twice, id, receipts > 1);
@@ -524,27 +466,32 @@ impl Payments {
             }
             self.enlist(id, journals);
         }
+        let due = !self.is_cash_taken(id) && given_up && self.is_paid_in_cash(id, journals);
+        set(&mut self.cash_due, id, due);
     }
 
     /// One claim for each receipt that pays this intent.
-    fn accepted<'a>(&'a self, intent: RecordId, journals: &'a Journals) -> impl Iterator<Item = &'a Claim> + 'a {
+    fn accepted<'a>(
+        &'a self,
+        intent: RecordId,
+        way: &'a Way,
+        journals: &'a Journals,
+    ) -> impl Iterator<Item = &'a Claim> + 'a {
         self.receipts_of(intent).filter_map(move |receipt| {
             let (key, winner) = self.winner(receipt, journals)?;
             let claims = self.claims.range((receipt, intent, 0)..=(receipt, intent, u32::MAX));
             let mut claims = claims.filter(|(_, claim)| claim.key(journals) == Some(key));
-            let row = self.intents.get(&intent)?;
-            let ledger = self.ledger(intent, row, journals).map(|ledger| ledger.relay);
-            let counts = winner == intent && !self.notes.is_revoked(intent, receipt, ledger);
+            let counts = winner == intent && !self.notes.is_revoked(intent, receipt, way);
             claims.next().map(|(_, claim)| claim).filter(|_| counts)
         })
     }
 
-    /// The smallest claim of a receipt that comes from its intent's ledger.
+    /// The smallest claim of a receipt that comes from a ledger of its intent.
     fn winner(&self, receipt: RecordId, journals: &Journals) -> Option<(Key, RecordId)> {
         let claims = self.claims_of(receipt).filter_map(|((_, intent, device), claim)| {
             let row = self.intents.get(intent)?;
             let author = *self.devices.value(*device)?;
-            by_ledger(self.ledger(*intent, row, journals), author).then_some((claim.key(journals)?, *intent))
+            self.way(*intent, row, journals).hears(author).then_some((claim.key(journals)?, *intent))
         });
         claims.min()
     }
@@ -559,74 +506,48 @@ impl Payments {
     }
 
     /// Declined, and no cashier asked again since.
-    fn is_declined(&self, id: RecordId, row: &Row, journals: &Journals) -> bool {
-        let ledger = self.ledger(id, row, journals);
-        let declined = range(&self.declines, id).filter(|(_, (device, _, _))| by_ledger(ledger, *device));
-        let last = declined.map(|((_, key), _)| *key).last();
+    fn is_declined(&self, id: RecordId, way: &Way) -> bool {
+        let declined = by(&self.declines, id).filter(|(_, (device, _, _))| way.hears(*device));
+        let last = declined.map(|((_, key), _)| *key).next_back();
         last.is_some() && last > self.last_confirmed(id).max(self.notes.last_retry(id))
     }
 
     fn last_confirmed(&self, intent: RecordId) -> Option<Key> {
-        let all = self.confirmed.range((intent, KEY_LOWEST)..).take_while(|(other, _)| *other == intent);
+        let all = self.confirmed.range((intent, Key::FIRST)..).take_while(|(other, _)| *other == intent);
         all.last().map(|(_, key)| *key)
     }
 
-    /// The ledger that the intent names, or else the first one its own device named later.
-    fn ledger(&self, id: RecordId, row: &Row, journals: &Journals) -> Option<Ledger> {
-        if let Some(number) = row.ledger {
-            return self.ledgers.value(number).copied();
-        }
-        let author = journals.device(row.journal);
-        range(&self.addressed, id).find(|(_, (device, _))| Some(*device) == author).map(|(_, (_, ledger))| *ledger)
+    /// From the ledger that the intent names, or else the first one its own device named later.
+    fn way(&self, id: RecordId, row: &Row, journals: &Journals) -> Way {
+        let first = match row.ledger {
+            Some(number) => self.ledgers.value(number).copied(),
+            None => self.ways.addressed(id, journals.device(row.journal)),
+        };
+        self.ways.way(id, first)
     }
 
     fn enlist(&mut self, id: RecordId, journals: &Journals) {
-        let Some(row) = self.intents.get(&id) else {
-            return;
-        };
-        let (time, state, currency, amount) = (row.time, row.state, row.currency, row.amount_minor);
-        let ledger = self.ledger(id, row, journals);
-        let device = journals.device(row.journal);
-        let sum = self.sums.entry((state, currency)).or_default();
-        sum.intents += 1;
-        sum.amount_minor += i128::from(amount);
-        let (Some(device), IntentState::Open) = (device, state) else {
-            return;
-        };
-        *self.open_by_device.entry(device).or_default() += 1;
-        match ledger {
-            Some(ledger) => self.open.entry(ledger).or_default().insert((time, id)),
-            None => self.unaddressed.entry(device).or_default().insert((time, id)),
-        };
+        if let Some(listing) = self.listing(id, journals) {
+            self.open.enlist(&listing);
+        }
     }
 
     fn unlist(&mut self, id: RecordId, journals: &Journals) {
-        let Some(row) = self.intents.get(&id) else {
-            return;
-        };
-        let (time, state, currency, amount) = (row.time, row.state, row.currency, row.amount_minor);
-        let ledger = self.ledger(id, row, journals);
-        let device = journals.device(row.journal);
-        if let Some(sum) = self.sums.get_mut(&(state, currency)) {
-            sum.intents -= 1;
-            sum.amount_minor -= i128::from(amount);
-            if sum.intents == 0 {
-                self.sums.remove(&(state, currency));
-            }
+        if let Some(listing) = self.listing(id, journals) {
+            self.open.unlist(&listing);
         }
-        let (Some(device), IntentState::Open) = (device, state) else {
-            return;
-        };
-        if let Some(open) = self.open_by_device.get_mut(&device) {
-            *open -= 1;
-            if *open == 0 {
-                self.open_by_device.remove(&device);
-            }
-        }
-        match ledger {
-            Some(ledger) => remove(&mut self.open, ledger, (time, id)),
-            None => remove(&mut self.unaddressed, device, (time, id)),
-        }
+    }
+
+    fn listing(&self, id: RecordId, journals: &Journals) -> Option<Listing> {
+        let row = self.intents.get(&id)?;
+        Some(Listing {
+            id,
+            time: row.time,
+            state: row.state,
+            amount: Money::new(row.amount_minor, row.currency),
+            ledger: self.way(id, row, journals).last(),
+            device: journals.device(row.journal),
+        })
     }
 }
 
@@ -661,29 +582,11 @@ impl Claim {
 }
 
 const LOWEST: RecordId = RecordId(uuid::Uuid::nil());
-const KEY_LOWEST: Key = Key { time: Hlc(0), journal: crate::ids::JournalId([0; 16]), seq: 0, index: 0 };
-
-fn by_ledger(ledger: Option<Ledger>, device: DeviceId) -> bool {
-    ledger.is_some_and(|ledger| ledger.relay == device)
-}
-
-fn range<T>(map: &BTreeMap<(RecordId, Key), T>, intent: RecordId) -> impl Iterator<Item = (&(RecordId, Key), &T)> {
-    map.range((intent, KEY_LOWEST)..).take_while(move |((other, _), _)| *other == intent)
-}
 
 fn set(ids: &mut BTreeSet<RecordId>, id: RecordId, present: bool) {
     if present {
         ids.insert(id);
     } else {
         ids.remove(&id);
-    }
-}
-
-fn remove<K: Ord, T: Ord>(sets: &mut BTreeMap<K, BTreeSet<T>>, key: K, item: T) {
-    if let Some(set) = sets.get_mut(&key) {
-        set.remove(&item);
-        if set.is_empty() {
-            sets.remove(&key);
-        }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
 use crate::money::Currency;
-use crate::record::{Fact, Line, Tender, TenderKind};
+use crate::record::{Fact, Line, PaymentFact, Tender, TenderKind};
 
 /// What a tally counts or sums. Amounts are in minor units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -207,6 +207,14 @@ pub(super) fn tally_of(fact: &Fact) -> Option<(Currency, Tally)> {
             let minor = i128::from(record.amount.minor);
             tally.raise(if minor < 0 { Figure::RecordsOutMinor } else { Figure::RecordsInMinor }, minor.abs());
             record.amount.currency
+        }
+        // In the drawer of the till that says so, and no longer a promise of the sale's.
+        Fact::Payment(PaymentFact::CashTaken(taken)) => {
+            tally.tender(TenderKind::Cash, taken.amount.minor, true);
+            if taken.of_tender {
+                tally.tender(TenderKind::Mpesa, taken.amount.minor.saturating_neg(), true);
+            }
+            taken.amount.currency
         }
         Fact::StockMovement(_)
         | Fact::StockCount(_)

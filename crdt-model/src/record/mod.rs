@@ -7,6 +7,7 @@ mod expense;
 mod financial_record;
 mod handoff;
 mod intent;
+mod ledger_fact;
 mod membership;
 mod payment_fact;
 mod receipt;
@@ -26,6 +27,7 @@ pub use handoff::{
     HANDOFF_TICKETS_MAX, HandoffAccepted, HandoffDecided, HandoffOffered, HandoffTransferred, HandoffWithdrawn,
 };
 pub use intent::{Intent, IntentAddressed, IntentConfirmed, Ledger};
+pub use ledger_fact::{CashTaken, IntentReleased, LedgerMoved};
 pub use membership::{Certificate, CertificateError, DEVICE_NAME_BYTES_MAX, Genesis, Role};
 pub use payment_fact::{
     Check, CodeClaim, GiveUp, GiveUpAnswer, Instead, IntentRetry, IntentReview, Outcome, OutcomeState, PaymentFact,

@@ -3,7 +3,10 @@
 
 use minicbor::{Decode, Encode};
 
-use super::{Evidence, FactError, NAME_BYTES_MAX, TEXT_BYTES_MAX, check_name, check_not_negative, check_text};
+use super::{
+    CashTaken, Evidence, FactError, IntentReleased, LedgerMoved, NAME_BYTES_MAX, TEXT_BYTES_MAX, check_name,
+    check_not_negative, check_text,
+};
 use crate::ids::{BusinessId, RecordId, domain_hash, hash_uuid};
 use crate::money::Money;
 use crate::payment::ReviewReason;
@@ -45,6 +48,15 @@ pub enum PaymentFact {
     /// The ledger: how far an attempt has come.
     #[n(10)]
     Progress(#[n(0)] Progress),
+    /// An owner: what one ledger was asked for is another's to collect.
+    #[n(11)]
+    Moved(#[n(0)] LedgerMoved),
+    /// A ledger: an intent is let go, by an owner's word.
+    #[n(12)]
+    Released(#[n(0)] IntentReleased),
+    /// A till: the cash that was paid instead is in its drawer.
+    #[n(13)]
+    CashTaken(#[n(0)] CashTaken),
 }
 
 /// Money that arrived and fits no payment. It is in the books, and waits for two people.
@@ -299,6 +311,9 @@ impl PaymentFact {
             Self::Progress(fact) => {
                 Some(fact.intent.derived("progress", fact.attempt.wrapping_mul(2).wrapping_add(fact.stage as u32)))
             }
+            Self::Moved(fact) => Some(fact.record_id(business)),
+            Self::Released(fact) => Some(fact.record_id()),
+            Self::CashTaken(fact) => Some(fact.intent.derived("cash taken", 0)),
             Self::GiveUp(_) | Self::Check(_) => None,
         }
     }
@@ -315,6 +330,9 @@ impl PaymentFact {
             Self::GiveUpAnswer(fact) => Some(fact.intent),
             Self::CodeClaim(fact) => Some(fact.intent),
             Self::Progress(fact) => Some(fact.intent),
+            Self::Released(fact) => Some(fact.intent),
+            Self::CashTaken(fact) => Some(fact.intent),
+            Self::Moved(fact) => fact.intent,
             Self::Proposal(_) | Self::Check(_) | Self::Outcome(_) => None,
         }
     }
@@ -328,8 +346,15 @@ impl PaymentFact {
             | Self::Review(_)
             | Self::GiveUpAnswer(_)
             | Self::Outcome(_)
-            | Self::Progress(_) => true,
-            Self::Retry(_) | Self::GiveUp(_) | Self::CodeClaim(_) | Self::Proposal(_) | Self::Check(_) => false,
+            | Self::Progress(_)
+            | Self::Released(_) => true,
+            Self::Retry(_)
+            | Self::GiveUp(_)
+            | Self::CodeClaim(_)
+            | Self::Proposal(_)
+            | Self::Check(_)
+            | Self::Moved(_)
+            | Self::CashTaken(_) => false,
         }
     }
 
@@ -349,7 +374,14 @@ impl PaymentFact {
             Self::Proposal(fact) => check_text("note", &fact.note, TEXT_BYTES_MAX),
             Self::Check(fact) => check_text("note", &fact.note, TEXT_BYTES_MAX),
             Self::Outcome(fact) => check_text("detail", &fact.detail, TEXT_BYTES_MAX),
-            Self::Review(_) | Self::Retry(_) | Self::GiveUp(_) | Self::GiveUpAnswer(_) | Self::Progress(_) => Ok(()),
+            Self::CashTaken(fact) => check_not_negative("amount_minor", fact.amount.minor),
+            Self::Review(_)
+            | Self::Retry(_)
+            | Self::GiveUp(_)
+            | Self::GiveUpAnswer(_)
+            | Self::Progress(_)
+            | Self::Moved(_)
+            | Self::Released(_) => Ok(()),
         }
     }
 }

@@ -167,6 +167,7 @@ impl Shop {
             Fact::HandoffOffered(offered) => offered.counted.currency,
             Fact::HandoffAccepted(accepted) => accepted.counted.currency,
             Fact::Payment(PaymentFact::Suspense(suspense)) => suspense.amount.currency,
+            Fact::Payment(PaymentFact::CashTaken(taken)) => taken.amount.currency,
             Fact::StockMovement(_)
             | Fact::StockCount(_)
             | Fact::Decline(_)

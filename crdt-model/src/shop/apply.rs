@@ -10,7 +10,7 @@ use crate::books::{BodyDigest, Followup, Placed};
 use crate::document::{DocumentId, SharedDocument, Verified};
 use crate::entry::{Body, Entry, EntryError, Place};
 use crate::ids::{EntryHash, JournalId, RecordId};
-use crate::record::Fact;
+use crate::record::{Fact, PaymentFact};
 use crate::sync::arrival::ReadBody;
 use crate::time::{Day, Timestamp};
 
@@ -226,6 +226,8 @@ impl Shop {
         let offset = self.identity.genesis.utc_offset_minutes;
         (0..)
             .zip(facts)
+            // Whoever wrote it, an owner's word counts only with an owner's signature.
+            .filter(|(_, fact)| !self.is_unsigned_move(fact))
             .map(|(index, fact)| Placed {
                 place,
                 index,
@@ -238,6 +240,10 @@ impl Shop {
                 digest: None,
             })
             .collect()
+    }
+
+    fn is_unsigned_move(&self, fact: &Fact) -> bool {
+        matches!(fact, Fact::Payment(PaymentFact::Moved(moved)) if !moved.is_signed(&self.identity.genesis))
     }
 
     fn note_page(&mut self, place: Place, entry: &Entry, facts: u32) {

@@ -15,6 +15,7 @@ mod fork;
 mod handoff;
 mod holdings;
 mod lazy;
+mod promises;
 mod receive;
 mod send;
 mod settings;

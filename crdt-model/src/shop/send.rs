@@ -7,7 +7,6 @@ use super::{LinkId, Output, Shop};
 use crate::entry::{Entry, Part, Place};
 use crate::ids::{DeviceId, EntryHash, JournalId, domain_hash};
 use crate::journal::Journal;
-use crate::record::{Fact, IntentAddressed};
 use crate::sync::codec::{RUN_BYTES_SOFT, RUN_ENTRIES_MAX, Run};
 use crate::sync::compact::{Compact, JournalRef};
 use crate::sync::message::Message;
@@ -22,6 +21,7 @@ impl Shop {
     /// Ends a group.
     pub(super) fn seal(&mut self, now: Timestamp, out: &mut Vec<Output>) {
         self.settle_handoffs(now, out);
+        self.take_cash(now, out);
         let own = self.stage_signed(out);
         let advanced = std::mem::take(&mut self.advanced);
         self.acknowledge(&advanced, out);
@@ -212,21 +212,5 @@ impl Shop {
         }
         self.sign_if_due(now, out);
         self.address_intents(now, out);
-    }
-
-    /// Names the paying relay for our intents that were made before we knew one.
-    fn address_intents(&mut self, now: Timestamp, out: &mut Vec<Output>) {
-        let Some(ledger) = self.settings().paying_ledger else { return };
-        let device = self.device();
-        let waiting: Vec<_> = self.books.unaddressed_intents(device).take(crate::entry::FACTS_MAX).collect();
-        if waiting.is_empty() {
-            return;
-        }
-        let facts =
-            waiting.into_iter().map(|intent| Fact::IntentAddressed(IntentAddressed { intent, ledger })).collect();
-        let operation = super::Operation { facts, ..super::Operation::default() };
-        if let Err(error) = self.act_and_fold(operation, now, out) {
-            tracing::warn!(%error, "intents could not be addressed to the paying relay");
-        }
     }
 }

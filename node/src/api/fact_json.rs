@@ -1,6 +1,6 @@
 //! Facts in JSON, as documents show them. A payer's phone number is in no fact.
 
-use crdt_model::record::{Fact, Kind, Line, PaymentFact, Tender, TenderKind};
+use crdt_model::record::{Fact, Kind, Ledger, Line, PaymentFact, Tender, TenderKind};
 use crdt_model::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -300,6 +300,27 @@ fn payment_json(fact: &PaymentFact) -> Value {
             "attempt": fact.attempt,
             "stage": super::payments::stage_word(fact.stage),
         }),
+        PaymentFact::Moved(fact) => json!({
+            "note": "ledger_moved",
+            "from": ledger_json(fact.from),
+            "to": ledger_json(fact.to),
+            "payment_id": fact.intent.map(|id| id.to_string()),
+            "old_is_gone": fact.old_is_gone,
+            "owner": fact.owner.to_string(),
+        }),
+        PaymentFact::Released(fact) => json!({
+            "note": "released",
+            "payment_id": fact.intent.to_string(),
+            "moved": fact.moved.to_string(),
+            "attempts": fact.attempts,
+            "reconciled": fact.reconciled,
+        }),
+        PaymentFact::CashTaken(fact) => json!({
+            "note": "cash_taken",
+            "payment_id": fact.intent.to_string(),
+            "amount_minor": fact.amount.minor,
+            "currency": fact.amount.currency.code(),
+        }),
         PaymentFact::Outcome(fact) => json!({
             "note": "outcome",
             "proposal": fact.proposal.to_string(),
@@ -307,6 +328,10 @@ fn payment_json(fact: &PaymentFact) -> Value {
             "detail": fact.detail,
         }),
     }
+}
+
+fn ledger_json(ledger: Ledger) -> Value {
+    json!({ "device": ledger.relay.to_string(), "epoch": ledger.epoch })
 }
 
 fn lines(lines: &[Line]) -> Value {

@@ -30,12 +30,14 @@ pub struct NewRefund {
 /// [`PlanError`]; [`State::SaleVoided`] if it was voided for another reason.
 pub async fn void(shop: &ShopHandle, sale: RecordId, reason: String) -> Result<Planned, PlanError> {
     let sold = stored_sale(shop, sale).await?;
-    if let Some(Fact::Void(before)) = counted_fact(shop, sale.derived("void", 0)).await?
-        && before.reason != reason
-    {
-        return Err(already_voided(sale));
-    }
-    let fact = Void { sale, currency: sold.currency, lines: sold.lines, tenders: sold.tenders, reason };
+    let fact = match counted_fact(shop, sale.derived("void", 0)).await? {
+        Some(Fact::Void(before)) if before.reason != reason => return Err(already_voided(sale)),
+        Some(Fact::Void(before)) => before,
+        Some(_) | None => {
+            let tenders = as_taken(shop, sale, sold.tenders).await?;
+            Void { sale, currency: sold.currency, lines: sold.lines, tenders, reason }
+        }
+    };
     let status = shop.ask(move |shop| shop.books().sale_status(sale)).await?;
     let paid = status.payments.iter().any(|(_, _, state)| *state == Some(IntentState::Paid));
     let mut planned = Planned::fact(Fact::Void(fact))?;
@@ -43,6 +45,21 @@ pub async fn void(shop: &ShopHandle, sale: RecordId, reason: String) -> Result<P
         planned.warnings.push(Warning::SalePaid);
     }
     Ok(planned)
+}
+
+/// A sale's tenders as the money really came in: cash, where a till took that instead.
+async fn as_taken(shop: &ShopHandle, sale: RecordId, mut tenders: Vec<Tender>) -> Result<Vec<Tender>, PlanError> {
+    let taken = shop.ask(move |shop| {
+        let payments = shop.books().sale_status(sale).payments.into_iter();
+        let taken = payments.filter(|(_, intent, _)| shop.books().is_cash_taken(*intent));
+        taken.filter_map(|(tender, ..)| usize::try_from(tender).ok()).collect::<Vec<_>>()
+    });
+    for tender in taken.await? {
+        if let Some(tender) = tenders.get_mut(tender) {
+            tender.kind = TenderKind::Cash;
+        }
+    }
+    Ok(tenders)
 }
 
 /// Takes a sale back in part, or whole with the money going back another way.

@@ -3,7 +3,8 @@
 use crdt_model::books::{IntentState, Payment};
 use crdt_model::ids::{BusinessId, RecordId};
 use crdt_model::payment::{
-    Attempt, AttemptRefused, AttemptState, account_reference, callback_token, needs_confirmation, next_attempt_number,
+    Attempt, AttemptEvent, AttemptRefused, AttemptState, account_reference, callback_token, needs_confirmation,
+    next_attempt_number,
 };
 use crdt_model::record::Fact;
 use crdt_model::shop::PromiseLimits;
@@ -70,18 +71,37 @@ impl Case {
         payment.state == IntentState::Open
             && !payment.branch
             && !payment.voided
+            && payment.moving.is_none()
             && payment.ledger == Some(self.view.ledger)
     }
 
-    /// Whether the intent is this relay's, in whatever epoch and state.
+    /// Whether this relay's word about the intent counts, in whatever epoch and state it is.
     pub(super) fn is_ours(&self) -> bool {
+        self.payment.voices.contains(&self.view.ledger.relay)
+    }
+
+    /// Whether the intent is with this relay now, in whatever epoch and state it is.
+    pub(super) fn is_with_us(&self) -> bool {
         self.payment.ledger.is_some_and(|ledger| ledger.relay == self.view.ledger.relay)
     }
 
     /// An attempt whose row was lost, with the little that is certain: it was called after the
-    /// intent was made.
+    /// intent was made, and it is over if a former ledger made it.
     pub(super) fn remake(&self, number: u32) -> Attempt {
-        Attempt::new(self.payment.intent.0, number, self.payment.amount.minor, self.payment.time.wall().0)
+        let payment = &self.payment;
+        let mut attempt = Attempt::new(payment.intent.0, number, payment.amount.minor, payment.time.wall().0);
+        if number <= payment.earlier_attempts
+            && let Err(refused) = attempt.apply(&AttemptEvent::Cancelled, payment.time.wall().0)
+        {
+            tracing::error!(intent = %payment.intent, %refused, "a former ledger's attempt can't be noted");
+        }
+        attempt
+    }
+
+    /// The attempts of former ledgers that are not among `attempts`. They are over, and count.
+    pub(super) fn earlier(&self, attempts: &[Attempt]) -> Vec<Attempt> {
+        let known = |number: u32| attempts.iter().any(|attempt| attempt.number() == number);
+        (1..=self.payment.earlier_attempts).filter(|number| !known(*number)).map(|number| self.remake(number)).collect()
     }
 
     /// Judges an intent of this ledger, given every attempt made so far.

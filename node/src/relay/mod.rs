@@ -155,6 +155,9 @@ pub enum Waiting {
     Pause,
     /// A person's decision: every attempt is used up, or one is in review.
     Person,
+    /// It goes to another ledger, by an owner's word: what was asked for so far is to be settled, or
+    /// the gap reconciled, first.
+    Handover,
 }
 
 /// A running payment engine. Dropping it without [`Relay::stop`] is like pulling the plug:

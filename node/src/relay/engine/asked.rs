@@ -30,16 +30,18 @@ impl Engine {
             let ours = |intent: &RecordId| {
                 books.payment(*intent).is_some_and(|payment| payment.ledger.is_some_and(|ledger| ledger.relay == me))
             };
+            let heard = |intent: &RecordId| books.payment(*intent).is_some_and(|payment| payment.voices.contains(&me));
             let wishes: Vec<RecordId> = books.unanswered_wishes().filter(ours).collect();
-            let shown: Vec<(RecordId, String)> = books.claims().filter(|(intent, _)| ours(intent)).collect();
+            let shown: Vec<(RecordId, String)> = books.claims().filter(|(intent, _)| heard(intent)).collect();
             let agreed = books.proposals().filter(|one| {
                 let decided = one.checked.as_ref().is_some_and(|(_, agreed, ..)| *agreed);
                 decided && !one.outcomes.iter().any(|(state, ..)| *state != OutcomeState::Asked)
             });
             let retried: Vec<RecordId> = books.retried().filter(ours).collect();
-            (wishes, shown, agreed.collect::<Vec<_>>(), retried)
+            let moves = !books.ledger_moves().is_empty();
+            (wishes, shown, agreed.collect::<Vec<_>>(), retried, moves)
         });
-        let (wishes, shown, agreed, retried) = asked.await?;
+        let (wishes, shown, agreed, retried, moves) = asked.await?;
         for intent in retried {
             self.list(intent);
         }
@@ -52,13 +54,16 @@ impl Engine {
         for proposal in agreed {
             self.settle(proposal).await?;
         }
-        Ok(())
+        if moves { self.hand_over().await } else { Ok(()) }
     }
 
     /// Grants that an intent is given up, unless an attempt may still charge.
     async fn answer_wish(&mut self, intent: RecordId) -> Result<(), Stopped> {
         let Some(case) = Case::ask(&self.shop, intent).await? else { return Ok(()) };
         let Some(wish) = case.payment.given_up.filter(|wish| wish.granted.is_none()) else { return Ok(()) };
+        if !self.knows_all(&case.payment) {
+            return Ok(());
+        }
         if self.asking.contains_key(&intent) {
             // It is looked at again once the provider has answered.
             return Ok(());
@@ -111,7 +116,7 @@ impl Engine {
             (books.payment(subject), books.suspense_entry(subject), books.receipt_pays(subject))
         });
         let (payment, suspense, pays) = about.await?;
-        let is_ours = payment.as_ref().and_then(|payment| payment.ledger).is_some_and(|ledger| ledger.relay == me)
+        let is_ours = payment.as_ref().is_some_and(|payment| payment.voices.contains(&me))
             || suspense.as_ref().is_some_and(|entry| entry.device == me)
             || pays.is_some();
         if !is_ours {

@@ -29,7 +29,7 @@ impl Engine {
             }
             return Ok(None);
         }
-        let attempts = match self.attempts(intent).await? {
+        let mut attempts = match self.attempts(intent).await? {
             Ok(attempts) => attempts,
             Err(error) => {
                 tracing::error!(%intent, %error, "a payment is not pushed");
@@ -37,6 +37,12 @@ impl Engine {
                 return Ok(None);
             }
         };
+        let earlier = case.earlier(&attempts);
+        if !earlier.is_empty() && case.is_ours_and_open() {
+            booking::write(&self.shop, earlier.iter().map(rows::put_attempt).collect()).await?;
+            attempts.extend(earlier);
+            attempts.sort_by_key(Attempt::number);
+        }
         let provider = self.provider(&case.payment.provider);
         let stale_ms = u64::try_from(self.config.stale_intent.as_millis()).unwrap_or(u64::MAX);
         let verdict = case.judge(&attempts, provider.as_deref(), (self.clock)(), stale_ms);

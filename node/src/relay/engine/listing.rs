@@ -13,7 +13,7 @@ use crdt_model::time::Timestamp;
 use tokio::time::Instant;
 
 use super::super::booking::{self, Word, is_test};
-use super::super::coverage::{Coverage, proves_absent};
+use super::super::coverage::proves_absent;
 use super::super::inbox::{self, Mail};
 use super::super::intake::Case;
 use super::{Engine, MPESA, Report};
@@ -118,8 +118,9 @@ impl Engine {
         for (intent, number) in covered {
             self.absent(intent, number).await?;
         }
-        self.coverage = Coverage { until_ms: list.until_ms };
-        booking::write(&self.shop, vec![self.coverage.put()]).await
+        self.coverage = self.coverage.with(list.from_ms, list.until_ms);
+        booking::write(&self.shop, vec![self.coverage.put()]).await?;
+        self.hand_over().await
     }
 
     async fn absent(&mut self, intent: RecordId, number: u32) -> Result<(), Stopped> {
@@ -195,6 +196,8 @@ impl Engine {
         if let Some((intent, number)) = target
             && let Some(case) = Case::ask(&self.shop, intent).await?
             && case.is_ours()
+            // What an heir put into suspense, before it was one, is for people.
+            && (case.is_with_us() || !suspended)
             && let Some(attempt) = self.attempt_for(&case, number, line)
         {
             let event = AttemptEvent::Found {

@@ -4,6 +4,7 @@
 mod arrivals;
 mod asked;
 mod calls;
+mod handover;
 mod listing;
 mod outcomes;
 mod pauses;
@@ -24,7 +25,7 @@ use tokio::time::Instant;
 
 use super::booking::progress_fact;
 use super::callbacks::confirmation_path;
-use super::coverage::Coverage;
+use super::coverage::{Coverage, EpochBegan};
 use super::rows::{self, Arrival, AttemptsError};
 use super::standing::{self, Standing, View};
 use super::{Clock, RelayConfig, RelayStatus, Waiting};
@@ -82,6 +83,8 @@ pub(super) struct Engine {
     queries: usize,
     references: References,
     coverage: Coverage,
+    /// When this epoch began, in milliseconds since 1970 UTC.
+    began_ms: u64,
     mail_at: Instant,
     pull_at: Instant,
     pulling: bool,
@@ -140,6 +143,7 @@ impl Engine {
             queries: 0,
             references: References::default(),
             coverage: Coverage::default(),
+            began_ms: 0,
             mail_at: Instant::now(),
             pull_at: Instant::now(),
             pulling: false,
@@ -158,6 +162,7 @@ impl Engine {
             tracing::error!(%error, "how far the provider's list was read can't be told: it is read from its start");
             Coverage::default()
         });
+        self.note_epoch().await?;
         let relay = self.ledger.relay;
         let recent_ms = (self.clock)().0.saturating_sub(RECENT_MS);
         let unsettled = self.shop.ask(move |shop| {
@@ -165,7 +170,7 @@ impl Engine {
             let ours = books.list(Kind::Intent, None).filter(|intent| {
                 let open = books.intent_state(intent.id) == Some(IntentState::Open);
                 (open || intent.time.wall().0 >= recent_ms)
-                    && books.payment(intent.id).and_then(|payment| payment.ledger).is_some_and(|by| by.relay == relay)
+                    && books.payment(intent.id).is_some_and(|payment| payment.voices.contains(&relay))
             });
             ours.map(|intent| intent.id).collect::<Vec<_>>()
         });
@@ -178,6 +183,21 @@ impl Engine {
         }
         self.take_mail().await?;
         self.hear_people().await
+    }
+
+    async fn note_epoch(&mut self) -> Result<(), Stopped> {
+        let now_ms = (self.clock)().0;
+        match EpochBegan::load(self.shop.reader().as_ref(), self.ledger.epoch, now_ms) {
+            Ok((began, row)) => {
+                self.began_ms = began.at_ms;
+                super::booking::write(&self.shop, row.into_iter().collect()).await
+            }
+            Err(error) => {
+                tracing::error!(%error, "when this epoch began can't be told: it is taken to begin now");
+                self.began_ms = now_ms;
+                Ok(())
+            }
+        }
     }
 
     /// Runs until it is told to stop, or the shop ends.
@@ -325,6 +345,7 @@ impl Engine {
         self.register();
         self.pull_if_due();
         self.review_old().await?;
+        self.hand_over().await?;
         if self.unattributed.is_empty() { Ok(()) } else { self.process_callbacks().await }
     }
 
