@@ -87,6 +87,11 @@ pub trait PaymentProvider: std::fmt::Debug + Send + Sync {
         ready(Ok(())).boxed()
     }
 
+    /// Whether an account that a report names is the shop's own.
+    fn is_own_account(&self, _account: &str) -> bool {
+        false
+    }
+
     /// Reads a report of a payment made by hand, or of what became of a reversal.
     ///
     /// # Errors
@@ -101,6 +106,8 @@ pub trait PaymentProvider: std::fmt::Debug + Send + Sync {
     }
 
     /// Asks about a receipt number; the answer is reported later. Asking moves no money.
+    ///
+    /// What it says of a receipt number is as good as a query: enough to prove money, never to deny it.
     fn ask_status<'a>(&'a self, _receipt_number: &'a str, _results: &'a str) -> BoxFuture<'a, PushOutcome> {
         ready(not_offered(self.name(), "status queries")).boxed()
     }
@@ -184,6 +191,10 @@ pub enum Report {
         amount_minor: Option<i64>,
         /// Such as `Completed`.
         status: Option<String>,
+        /// Whose account the money went to: a number and a name.
+        credited: Option<String>,
+        /// When it was done, in milliseconds since 1970 UTC.
+        at_ms: Option<u64>,
     },
 }
 

@@ -95,6 +95,8 @@ fn read_result(result: &Value) -> Result<Report, CallbackError> {
         receipt_number: parameter("ReceiptNo").and_then(|number| id(&number)),
         amount_minor: parameter("Amount").and_then(|amount| shillings(&amount)),
         status: parameter("TransactionStatus").map(|status| plain(&status)),
+        credited: parameter("CreditPartyName").map(|party| plain(&party)),
+        at_ms: parameter("FinalisedTime").or_else(|| parameter("InitiatedTime")).and_then(|at| read_timestamp(&at)),
     })
 }
 

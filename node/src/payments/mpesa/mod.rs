@@ -249,6 +249,11 @@ impl PaymentProvider for MpesaClient {
         .boxed()
     }
 
+    fn is_own_account(&self, account: &str) -> bool {
+        let number = account.split([' ', '-']).next().unwrap_or_default();
+        number == self.config.shortcode || self.config.till_number.as_deref() == Some(number)
+    }
+
     fn ask_status<'a>(&'a self, receipt_number: &'a str, results: &'a str) -> BoxFuture<'a, PushOutcome> {
         async move {
             let Some(body) = requests::status_body(&self.config, receipt_number, results) else {

@@ -184,6 +184,39 @@ pub fn fixed_phones() -> Vec<(&'static str, &'static str, Behaviour)> {
     ]
 }
 
+/// How a status query about a receipt number goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StatusWay {
+    /// How long its result takes, in milliseconds.
+    pub delay_ms: u64,
+    /// How often the result is reported; 0 for never.
+    pub repeat: u8,
+    /// It says that there is no such payment, whatever is true.
+    pub denies: bool,
+    /// A forged result comes as well, without the token.
+    pub forged: bool,
+}
+
+impl Default for StatusWay {
+    fn default() -> Self {
+        Self { delay_ms: 0, repeat: 1, denies: false, forged: false }
+    }
+}
+
+impl StatusWay {
+    /// Checks what serde can't.
+    ///
+    /// # Errors
+    /// The field and what would do.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if self.delay_ms > DELAY_MS_MAX || self.repeat > REPEAT_MAX {
+            return Err("status: keep delay_ms at 600000 and repeat at 10 or less");
+        }
+        Ok(())
+    }
+}
+
 /// Shares of payments, in thousandths, that go other than plainly well.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]

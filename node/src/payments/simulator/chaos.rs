@@ -2,7 +2,7 @@
 //! seed repeats it.
 
 use super::Simulator;
-use super::behaviour::{Behaviour, Kind};
+use super::behaviour::{Behaviour, Kind, StatusWay};
 
 /// Chance from a seed (splitmix64).
 #[derive(Debug, Clone)]
@@ -112,6 +112,18 @@ fn error((status, code, message): (u16, &str, &str), charged: Option<bool>) -> B
         message: Some(message.to_owned()),
         charged,
         ..Behaviour::new(Kind::Error)
+    }
+}
+
+/// How one status query goes.
+pub(super) fn status(simulator: &Simulator, receipt_number: &str) -> StatusWay {
+    let moment = format!("status {receipt_number} {}", simulator.ledger().count_status(receipt_number));
+    let mut dice = Dice::of(simulator.config.seed, &moment);
+    StatusWay {
+        delay_ms: dice.one_of(&[0, 1_000, 60_000, 600_000], 0),
+        repeat: dice.one_of(&[0, 1, 1, 2, 3], 1),
+        denies: dice.permille(300),
+        forged: dice.permille(100),
     }
 }
 

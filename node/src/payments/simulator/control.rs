@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::super::Phone;
 use super::Simulator;
-use super::behaviour::Behaviour;
+use super::behaviour::{Behaviour, StatusWay};
 use super::ledger::{Charge, Counts, LedgerLine};
 use super::lists::confirm;
 use super::statement::{self, Style};
@@ -81,6 +81,9 @@ pub(super) struct HandPayment {
     /// How long it takes to appear in the list, in milliseconds.
     #[serde(default)]
     list_delay_ms: u64,
+    /// How status queries about it go.
+    #[serde(default)]
+    status: Option<StatusWay>,
 }
 
 fn once() -> u8 {
@@ -104,6 +107,9 @@ pub(super) async fn pay(
     if !(1..=HAND_AMOUNT_MAX_MINOR).contains(&payment.amount_minor) || payment.account.len() > 64 {
         return refuse("amount_minor, account: choose 1 to 25000000, and at most 64 bytes");
     }
+    if let Some(Err(problem)) = payment.status.as_ref().map(StatusWay::check) {
+        return refuse(problem);
+    }
     let at_ms = crate::clock::now().0;
     let charge = Charge {
         account: payment.account,
@@ -115,7 +121,10 @@ pub(super) async fn pay(
     };
     let line = {
         let mut ledger = simulator.ledger();
-        ledger.charge(None, charge);
+        let receipt_number = ledger.charge(None, charge);
+        if let Some(way) = payment.status {
+            ledger.set_status_way(&receipt_number, way);
+        }
         ledger.charges.last().cloned()
     };
     let Some(line) = line else { return refuse("nothing was charged") };

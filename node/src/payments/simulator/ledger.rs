@@ -8,7 +8,7 @@ use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::behaviour::Behaviour;
+use super::behaviour::{Behaviour, StatusWay};
 
 /// One real charge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +96,9 @@ pub(super) struct Ledger {
     minute: (u64, u32),
     /// How often a token was looked at.
     token_checks: u64,
+    /// How status queries about a receipt number go, and how many there were.
+    status_ways: BTreeMap<String, StatusWay>,
+    statuses: BTreeMap<String, u64>,
 }
 
 /// Pushes that one run of the simulator takes; its memory is bounded.
@@ -117,6 +120,8 @@ impl Ledger {
             query_codes: BTreeMap::new(),
             minute: (0, 0),
             token_checks: 0,
+            status_ways: BTreeMap::new(),
+            statuses: BTreeMap::new(),
         }
     }
 
@@ -124,6 +129,22 @@ impl Ledger {
     pub(super) fn count_token_check(&mut self) -> u64 {
         self.token_checks += 1;
         self.token_checks
+    }
+
+    /// How status queries about a receipt number go from now on.
+    pub(super) fn set_status_way(&mut self, receipt_number: &str, way: StatusWay) {
+        self.status_ways.insert(receipt_number.to_owned(), way);
+    }
+
+    pub(super) fn status_way(&self, receipt_number: &str) -> Option<StatusWay> {
+        self.status_ways.get(receipt_number).copied()
+    }
+
+    /// Counts a status query about a receipt number.
+    pub(super) fn count_status(&mut self, receipt_number: &str) -> u64 {
+        let count = self.statuses.entry(receipt_number.to_owned()).or_default();
+        *count += 1;
+        *count
     }
 
     /// Whether one more query is within the limit.

@@ -1,7 +1,6 @@
-//! The provider's list of transactions, payments made by hand, reversals and status queries.
+//! The provider's list of transactions, and reports of payments made by hand.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -21,22 +20,14 @@ use super::protocol::{Fault, Fields, callback_url, check_token};
 const PAGE_LINES: usize = 100;
 /// How far back the list reaches.
 const LISTED_MS: u64 = 48 * 3_600_000;
-/// How long a reversal takes.
-const REVERSAL_TIME: Duration = Duration::from_millis(200);
 
 pub(super) async fn register_pull(
     State(simulator): State<Arc<Simulator>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let registered = || {
-        check_token(&simulator, &headers)?;
-        let fields = Fields::read(&body)?;
-        fields.text("ShortCode")?;
-        callback_url(&fields.text("CallBackURL")?)?;
-        Ok::<_, Fault>(json!({ "ResponseRefID": "TEST-1", "ResponseCode": "1000", "ResponseDescription": "Success" }))
-    };
-    answer(registered())
+    let registered = registration(&simulator, &headers, &body, "CallBackURL");
+    answer(registered.map(|_| registered_answer("ResponseRefID", "1000")))
 }
 
 pub(super) async fn register_confirmations(
@@ -44,17 +35,24 @@ pub(super) async fn register_confirmations(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let registered = || {
-        check_token(&simulator, &headers)?;
-        let fields = Fields::read(&body)?;
-        fields.text("ShortCode")?;
-        let url = callback_url(&fields.text("ConfirmationURL")?)?;
+    let registered = registration(&simulator, &headers, &body, "ConfirmationURL");
+    answer(registered.map(|url| {
         simulator.ledger().confirmations = Some(url.to_string());
-        Ok::<_, Fault>(
-            json!({ "OriginatorCoversationID": "TEST-1", "ResponseCode": "0", "ResponseDescription": "Success" }),
-        )
-    };
-    answer(registered())
+        // The provider's own spelling.
+        registered_answer("OriginatorCoversationID", "0")
+    }))
+}
+
+/// The address of a registration that is in order.
+fn registration(simulator: &Simulator, headers: &HeaderMap, body: &[u8], url: &'static str) -> Result<Url, Fault> {
+    check_token(simulator, headers)?;
+    let fields = Fields::read(body)?;
+    fields.text("ShortCode")?;
+    callback_url(&fields.text(url)?)
+}
+
+fn registered_answer(id: &str, code: &str) -> Value {
+    json!({ id: "TEST-1", "ResponseCode": code, "ResponseDescription": "Success" })
 }
 
 pub(super) async fn pull(State(simulator): State<Arc<Simulator>>, headers: HeaderMap, body: Bytes) -> Response {
@@ -112,94 +110,6 @@ pub(super) async fn confirm(simulator: &Simulator, line: &LedgerLine, times: u8)
         taken += u8::from(report(simulator, &url, &body).await);
     }
     taken
-}
-
-pub(super) async fn reverse(State(simulator): State<Arc<Simulator>>, headers: HeaderMap, body: Bytes) -> Response {
-    let taken = || {
-        check_token(&simulator, &headers)?;
-        let fields = Fields::read(&body)?;
-        for field in ["Initiator", "SecurityCredential", "Remarks", "Amount"] {
-            fields.text(field)?;
-        }
-        if fields.text("CommandID")? != "TransactionReversal" {
-            return Err(Fault::invalid("CommandID"));
-        }
-        Ok((fields.text("TransactionID")?, callback_url(&fields.text("ResultURL")?)?))
-    };
-    let (receipt_number, url) = match taken() {
-        Ok(taken) => taken,
-        Err(fault) => return fault.into_response(),
-    };
-    let reversing = Arc::clone(&simulator);
-    let conversation = format!("AG_TEST_{receipt_number}");
-    let told = conversation.clone();
-    tokio::spawn(async move {
-        tokio::time::sleep(REVERSAL_TIME).await;
-        let reversed = reversing.ledger().reverse(&receipt_number);
-        let (code, said) = match reversed {
-            Some(true) => (json!(0), "The service request is processed successfully."),
-            Some(false) => (json!("R000001"), "The transaction has already been reversed."),
-            None => (json!("R000002"), "The OriginalTransactionID is invalid."),
-        };
-        let result = result_body(&told, &receipt_number, &code, said, None);
-        report(&reversing, &url, &result).await;
-    });
-    taken_answer(&conversation)
-}
-
-pub(super) async fn status(State(simulator): State<Arc<Simulator>>, headers: HeaderMap, body: Bytes) -> Response {
-    let taken = || {
-        check_token(&simulator, &headers)?;
-        let fields = Fields::read(&body)?;
-        if fields.text("CommandID")? != "TransactionStatusQuery" {
-            return Err(Fault::invalid("CommandID"));
-        }
-        Ok((fields.text("TransactionID")?, callback_url(&fields.text("ResultURL")?)?))
-    };
-    let (receipt_number, url) = match taken() {
-        Ok(taken) => taken,
-        Err(fault) => return fault.into_response(),
-    };
-    let conversation = format!("AG_TEST_{receipt_number}");
-    let told = conversation.clone();
-    tokio::spawn(async move {
-        let line = simulator.ledger().charges.iter().find(|line| line.receipt_number == receipt_number).cloned();
-        let code = json!(if line.is_some() { 0 } else { 2_032 });
-        let result = result_body(&told, &receipt_number, &code, "status", line.as_ref());
-        report(&simulator, &url, &result).await;
-    });
-    taken_answer(&conversation)
-}
-
-fn result_body(conversation: &str, receipt: &str, code: &Value, said: &str, line: Option<&LedgerLine>) -> Value {
-    let parameters: Vec<Value> = line
-        .map(|line| {
-            vec![
-                json!({ "Key": "ReceiptNo", "Value": line.receipt_number }),
-                json!({ "Key": "Amount", "Value": line.amount_minor / 100 }),
-                json!({ "Key": "TransactionStatus", "Value": "Completed" }),
-            ]
-        })
-        .unwrap_or_default();
-    json!({ "Result": {
-        "ResultType": 0,
-        "ResultCode": code,
-        "ResultDesc": said,
-        "OriginatorConversationID": conversation,
-        "ConversationID": conversation,
-        "TransactionID": receipt,
-        "ResultParameters": { "ResultParameter": parameters },
-    } })
-}
-
-fn taken_answer(conversation: &str) -> Response {
-    Json(json!({
-        "OriginatorConversationID": conversation,
-        "ConversationID": conversation,
-        "ResponseCode": "0",
-        "ResponseDescription": "Accept the service request successfully.",
-    }))
-    .into_response()
 }
 
 fn answer(result: Result<Value, Fault>) -> Response {

@@ -6,6 +6,7 @@ mod behaviour;
 mod chaos;
 mod control;
 mod delivery;
+mod later;
 mod ledger;
 mod lists;
 mod protocol;
@@ -30,7 +31,7 @@ use super::wire::Wire;
 use delivery::OutWire;
 use ledger::Ledger;
 
-pub use behaviour::{Behaviour, Kind, Mix, fixed_phones};
+pub use behaviour::{Behaviour, Kind, Mix, StatusWay, fixed_phones};
 pub use chaos::Dice;
 pub use ledger::{Counts, LedgerLine};
 pub use statement::{Style, statement};
@@ -161,8 +162,8 @@ fn router(simulator: Arc<Simulator>) -> Router {
         .route(PULL_REGISTER_PATH, post(lists::register_pull))
         .route(PULL_QUERY_PATH, post(lists::pull))
         .route(C2B_REGISTER_PATH, post(lists::register_confirmations))
-        .route(REVERSAL_PATH, post(lists::reverse))
-        .route(STATUS_PATH, post(lists::status))
+        .route(REVERSAL_PATH, post(later::reverse))
+        .route(STATUS_PATH, post(later::status))
         .route("/simulator/behaviour", post(control::set_behaviour))
         .route("/simulator/pay", post(control::pay))
         .route("/simulator/ledger", get(control::ledger))

@@ -35,7 +35,8 @@ impl Engine {
             let shown: Vec<(RecordId, String)> = books.claims().filter(|(intent, _)| heard(intent)).collect();
             let agreed = books.proposals().filter(|one| {
                 let decided = one.checked.as_ref().is_some_and(|(_, agreed, ..)| *agreed);
-                decided && !one.outcomes.iter().any(|(state, ..)| *state != OutcomeState::Asked)
+                let open = |state| matches!(state, OutcomeState::Asked | OutcomeState::Unknown);
+                decided && one.outcomes.iter().all(|(state, ..)| open(*state))
             });
             let retried: Vec<RecordId> = books.retried().filter(ours).collect();
             let moves = !books.ledger_moves().is_empty();
@@ -94,9 +95,13 @@ impl Engine {
             let state = shop.books().intent_state(intent);
             let open = matches!(state, Some(IntentState::Open | IntentState::Declined));
             let free = shop.books().receipt_pays(super::listing::receipt_id(shop.business(), &number)).is_none();
-            shop.books().suspense_entry(id).filter(|entry| open && free && entry.settled.is_none())
+            (open && free).then(|| shop.books().suspense_entry(id))
         });
-        let Some(entry) = found.await? else { return Ok(()) };
+        let entry = match found.await? {
+            Some(Some(entry)) if entry.settled.is_none() => entry,
+            Some(None) => return self.ask_about_claim(code).await,
+            Some(Some(_)) | None => return Ok(()),
+        };
         let case = Case::ask(&self.shop, intent).await?;
         let attempts = self.attempts(intent).await?.unwrap_or_default();
         let may_charge = attempts.iter().any(|one| one.state().may_still_charge());
@@ -152,12 +157,16 @@ impl Engine {
         if self.reversing.contains(&id) {
             return Ok(());
         }
+        let money = self.money_of(proposal.subject).await?;
         if !proposal.outcomes.is_empty() {
             // Asked before this start, and nothing was heard since. The result may still come.
             self.reversing.insert(id);
+            if let Some((receipt_number, _)) = money {
+                self.ask_about_reversal(id, receipt_number);
+            }
             return Ok(());
         }
-        let Some((receipt_number, amount_minor)) = self.money_of(proposal.subject).await? else {
+        let Some((receipt_number, amount_minor)) = money else {
             return self.outcome(id, OutcomeState::Failed, "there is no such receipt", Vec::new()).await;
         };
         let Some(provider) = self.mpesa.clone() else { return Ok(()) };
@@ -193,9 +202,15 @@ impl Engine {
             PushOutcome::NotSent { detail, .. } => {
                 self.outcome(proposal, OutcomeState::Failed, &detail, Vec::new()).await
             }
-            // Its result may still come; the statement decides otherwise.
+            // Its result may still come; a status query or the statement decides otherwise.
             PushOutcome::Ambiguous { detail } => {
                 tracing::error!(%proposal, %detail, "whether a payment was reversed is not known yet");
+                let subject = self.shop.ask(move |shop| shop.books().proposal(proposal).map(|one| one.subject));
+                if let Some(subject) = subject.await?
+                    && let Some((receipt_number, _)) = self.money_of(subject).await?
+                {
+                    self.ask_about_reversal(proposal, receipt_number);
+                }
                 Ok(())
             }
         }
@@ -232,7 +247,7 @@ impl Engine {
         self.record(facts, rows).await
     }
 
-    async fn outcome(
+    pub(super) async fn outcome(
         &mut self,
         proposal: RecordId,
         state: OutcomeState,

@@ -197,6 +197,10 @@ impl Engine {
             Ok(Report::Queried { intent, number, outcome }) => self.queried(intent, number, outcome).await,
             Ok(Report::Pulled(list)) => self.pulled(list).await,
             Ok(Report::Reversed { proposal, outcome }) => self.reversal_asked(proposal, outcome).await,
+            Ok(Report::StatusAsked(outcome)) => {
+                self.status_asked(&outcome);
+                Ok(())
+            }
             Ok(Report::Registered(result)) => {
                 self.registered(result);
                 Ok(())
@@ -212,7 +216,7 @@ impl Engine {
                     self.asking.remove(&intent);
                     self.list(intent);
                 }
-                (self.queries, self.pulling) = (0, false);
+                (self.queries, self.pulling, self.asking_status) = (0, false, false);
                 Ok(())
             }
         }

@@ -166,12 +166,10 @@ impl Engine {
                 Some(ProviderReport::Paid(line)) => self.take_line(&line, Evidence::Callback, rows).await,
                 Some(ProviderReport::Result { .. }) | None => booking::write(&self.shop, rows).await,
             },
-            Mail::Result(subject, body) => match self.read_report(&body.0) {
-                Some(ProviderReport::Result { code, detail, .. }) => {
-                    self.reversed(subject.record(), &code, &detail, rows).await
-                }
-                Some(ProviderReport::Paid(_)) | None => booking::write(&self.shop, rows).await,
-            },
+            Mail::Result(subject, body) => {
+                let report = self.read_report(&body.0);
+                self.take_result(subject.record(), report, rows).await
+            }
         }
     }
 
@@ -181,7 +179,12 @@ impl Engine {
     }
 
     /// Attributes one sum that the provider says it received.
-    async fn take_line(&mut self, line: &Listed, evidence: Evidence, rows: Vec<RowWrite>) -> Result<(), Stopped> {
+    pub(super) async fn take_line(
+        &mut self,
+        line: &Listed,
+        evidence: Evidence,
+        rows: Vec<RowWrite>,
+    ) -> Result<(), Stopped> {
         let named = self.references.find(&line.account);
         let number = line.receipt_number.clone();
         let known = self.shop.ask(move |shop| {

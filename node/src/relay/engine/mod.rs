@@ -8,6 +8,7 @@ mod handover;
 mod listing;
 mod outcomes;
 mod pauses;
+mod status;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use crate::shop_handle::{ShopHandle, Stopped};
 use listing::{List, References};
 use outcomes::{Ration, Watched};
 use pauses::Pauses;
+use status::StatusAsk;
 
 /// Pushes under way at once: a customer takes seconds, and the provider's rates are unpublished.
 const PUSHES_MAX: usize = 8;
@@ -93,6 +95,11 @@ pub(super) struct Engine {
     reversing: BTreeSet<RecordId>,
     is_registered: bool,
     registering: bool,
+    /// Receipt numbers about which the provider is to be asked, by what asks.
+    statuses: BTreeMap<RecordId, StatusAsk>,
+    asking_status: bool,
+    /// The provider does not answer such questions, as it said.
+    tells_no_status: bool,
 }
 
 /// What a call beside the engine comes back with.
@@ -103,6 +110,7 @@ enum Report {
     Pulled(List),
     Reversed { proposal: RecordId, outcome: PushOutcome },
     Registered(Result<(), String>),
+    StatusAsked(PushOutcome),
 }
 
 impl Engine {
@@ -151,6 +159,9 @@ impl Engine {
             reversing: BTreeSet::new(),
             is_registered: false,
             registering: false,
+            statuses: BTreeMap::new(),
+            asking_status: false,
+            tells_no_status: false,
         }
     }
 
@@ -255,11 +266,13 @@ impl Engine {
     fn wake_at(&self) -> Instant {
         let check_at = self.away.as_ref().map_or(self.check_at, |(until, _)| self.check_at.min(*until));
         let check_at = check_at.min(self.mail_at);
-        self.query_at().map_or(check_at, |at| at.min(check_at))
+        let asks = self.query_at().into_iter().chain(self.status_at());
+        asks.fold(check_at, Instant::min)
     }
 
     async fn wake(&mut self) -> Result<(), Stopped> {
         self.query_due().await?;
+        self.ask_status_due().await?;
         if self.mail_at <= Instant::now() {
             self.mail_at = Instant::now() + self.config.mail_every;
             self.take_mail().await?;

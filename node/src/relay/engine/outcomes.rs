@@ -45,7 +45,11 @@ impl Ration {
         Self { every: Duration::from_secs(60) / count.max(1), next: Instant::now() }
     }
 
-    fn take(&mut self) -> bool {
+    pub(super) fn next(&self) -> Instant {
+        self.next
+    }
+
+    pub(super) fn take(&mut self) -> bool {
         let now = Instant::now();
         if now < self.next {
             return false;
@@ -54,7 +58,7 @@ impl Ration {
         true
     }
 
-    fn pause(&mut self) {
+    pub(super) fn pause(&mut self) {
         self.next = Instant::now() + RATE_LIMIT_PAUSE;
     }
 }
