@@ -17,8 +17,8 @@ use crdt_model::money::{Currency, Money};
 use crdt_model::page;
 use crdt_model::payment::{ReviewReason, Shown, TABLE};
 use crdt_model::record::{
-    Certificate, Evidence, Fact, Genesis, Intent, IntentConfirmed, Ledger, Line, PaymentFact, Role, Sale, Source,
-    Suspense, Tender, TenderKind,
+    Certificate, Evidence, Fact, Genesis, Intent, IntentConfirmed, Ledger, LedgerMoved, Line, PaymentFact, Role, Sale,
+    Source, Suspense, Tender, TenderKind,
 };
 use crdt_model::sync::codec::{Run, decode_block, encode_block};
 use crdt_model::sync::compact::{Compact, JournalRef};
@@ -153,6 +153,7 @@ fn computed() -> Vec<(&'static str, Vec<u8>)> {
         ("business-id", business.0.as_bytes().to_vec()),
         ("hello", hello().to_frame()),
         ("suspense", minicbor::to_vec(suspense()).unwrap()),
+        ("ledger_moved", minicbor::to_vec(ledger_moved()).unwrap()),
         ("journal-genesis-hash", journal_genesis().hash().0.to_vec()),
         ("journal-id", journal_genesis().id().0.to_vec()),
         ("record-from-client", record.0.as_bytes().to_vec()),
@@ -346,6 +347,12 @@ fn suspense() -> Fact {
         account: "ABCDEFGH2345".to_owned(),
         test: false,
     }))
+}
+
+fn ledger_moved() -> Fact {
+    let ledger = |epoch| Ledger { relay: device(), epoch };
+    let owner = owner();
+    Fact::Payment(PaymentFact::Moved(LedgerMoved::sign(shop().business(), ledger(1), ledger(2), None, false, &owner)))
 }
 
 fn small_run() -> Run {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crdt_model::ids::{DeviceId, RecordId};
-use crdt_model::record::{HandoffDecided, Role};
+use crdt_model::ids::{BusinessId, DeviceId, RecordId};
+use crdt_model::record::{HandoffDecided, LedgerMoved, Role};
 use crdt_model::shop::{Input, LinkId};
 use futures::future::BoxFuture;
 use tokio::net::TcpListener;
@@ -22,6 +22,7 @@ use crate::config::BluetoothChoice;
 use crate::folder::{self, FolderError, OpenFolder, Running};
 use crate::join::{Admissions, Invitation, InviteError, JOIN_PROTOCOL};
 use crate::links::LinkTable;
+use crate::operations::MoveWords;
 use crate::shop_handle::ShopHandle;
 use crate::shop_loop::{LoopError, ShopLoop};
 use crate::storage::Continuity;
@@ -398,6 +399,15 @@ impl NodeControl for Control {
             ControlError::NotAnOwner("this device has no owner's key: decide on the one that made the business".into())
         })?;
         Ok(HandoffDecided::sign(handoff, to, note, owner))
+    }
+
+    fn sign_move(&self, business: BusinessId, words: MoveWords) -> Result<LedgerMoved, ControlError> {
+        let owner = self.admissions.owner.as_ref().ok_or_else(|| {
+            let message = "this device has no owner's key: move payments on the one that made the business";
+            ControlError::NotAnOwner(message.to_owned())
+        })?;
+        let MoveWords { from, to, intent, old_is_gone } = words;
+        Ok(LedgerMoved::sign(business, from, to, intent, old_is_gone, owner))
     }
 
     fn sync_now(&self) -> BoxFuture<'_, Result<(), ControlError>> {

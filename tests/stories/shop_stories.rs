@@ -244,7 +244,7 @@ fn nothing_is_charged_above_a_fork() {
     let mut net = ShopNet::new(8, 2);
     net.heal(0, 2);
     let ledger = Ledger { relay: net.shop(2).device(), epoch: 1 };
-    let named = Operation { edits: Settings::name_paying_relay(ledger, "174379"), ..Operation::default() };
+    let named = Operation { edits: Settings::name_paying_relay(ledger, Some("174379")), ..Operation::default() };
     net.act(2, named).unwrap();
     net.run_until_quiet();
     let waiting = |net: &ShopNet| net.shop(2).books().open_intents_for(&ledger).count();

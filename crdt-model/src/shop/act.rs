@@ -228,9 +228,14 @@ impl Shop {
                         }));
                     }
                 }
-                Some(Fact::Intent(_)) => {
-                    let number = find(0)?;
-                    body.personal.push(Personal { fact: at, phone: Some(number) });
+                Some(Fact::Intent(intent)) => {
+                    // Other providers may reach their customers otherwise.
+                    let needs_phone = intent.provider == "mpesa";
+                    match find(0) {
+                        Ok(number) => body.personal.push(Personal { fact: at, phone: Some(number) }),
+                        Err(missing) if needs_phone => return Err(missing),
+                        Err(_) => {}
+                    }
                     let ledger = self.settings().paying_ledger;
                     if let Some(Fact::Intent(intent)) = body.facts.get_mut(index) {
                         intent.ledger = ledger;

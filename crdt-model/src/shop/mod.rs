@@ -29,8 +29,8 @@ pub use act::{ActError, Acted, Operation, Phone};
 pub use fork::Split;
 pub use handoff::HandoffError;
 pub use settings::{
-    PAYING_RELAY, PAYING_SHORTCODE, PROMISE_AMOUNT_MAX, PROMISE_DAY_MAX, PROMISE_DEVICE_MAX, PROMISE_PHONE_MAX,
-    PromiseLimits, REQUIRE_KNOWN_SKU, Settings,
+    PAYING_RELAY, PAYING_SHORTCODE, PAYMENT_PROVIDERS, PROMISE_AMOUNT_MAX, PROMISE_DAY_MAX, PROMISE_DEVICE_MAX,
+    PROMISE_PHONE_MAX, PromiseLimits, REQUIRE_KNOWN_SKU, Settings,
 };
 pub use state::{Known, OpenError, PageSpan, Peer, Quarantined, Shop, Status, Stored};
 pub use wipe::{HeldJournal, Holder, SignedVerdict, Verdict, VerdictError};

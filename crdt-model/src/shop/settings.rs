@@ -8,6 +8,8 @@ use crate::record::Ledger;
 pub const PAYING_RELAY: &str = "paying_relay";
 /// The M-PESA shortcode that the paying relay collects for.
 pub const PAYING_SHORTCODE: &str = "paying_shortcode";
+/// Providers that the paying relay has beside M-PESA, as it says itself: names and commas.
+pub const PAYMENT_PROVIDERS: &str = "payment_providers";
 /// Refuse sales of products that are not in the catalogue (`true`), or warn (`false`).
 pub const REQUIRE_KNOWN_SKU: &str = "require_known_sku";
 
@@ -40,6 +42,8 @@ pub struct Settings {
     pub paying_ledger: Option<Ledger>,
     /// The shortcode that it collects for.
     pub paying_shortcode: Option<String>,
+    /// What it can ask beside M-PESA.
+    pub payment_providers: Vec<String>,
     /// Refuse sales of unknown products.
     pub require_known_sku: bool,
     /// Limits on what is promised and not settled.
@@ -47,22 +51,24 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The edits that name the paying relay of a shortcode.
+    /// The edits that name the paying relay, and the shortcode that it collects for.
     #[must_use]
-    pub fn name_paying_relay(ledger: Ledger, shortcode: &str) -> Vec<(DocumentId, FieldEdit)> {
-        let text = |field: &str, value: String| {
-            let edit = FieldEdit {
-                record: DocumentId::settings_record(),
-                field: field.to_owned(),
-                value: Some(FieldValue::Text(value)),
-            };
-            (DocumentId::Settings, edit)
-        };
-        vec![
-            text(PAYING_RELAY, format!("{}:{}", ledger.relay, ledger.epoch)),
-            text(PAYING_SHORTCODE, shortcode.to_owned()),
-        ]
+    pub fn name_paying_relay(ledger: Ledger, shortcode: Option<&str>) -> Vec<(DocumentId, FieldEdit)> {
+        let mut edits = vec![text_edit(PAYING_RELAY, format!("{}:{}", ledger.relay, ledger.epoch))];
+        edits.extend(shortcode.map(|shortcode| text_edit(PAYING_SHORTCODE, shortcode.to_owned())));
+        edits
     }
+
+    /// The edit that names what the paying relay can ask beside M-PESA.
+    #[must_use]
+    pub fn name_providers(names: &[String]) -> Vec<(DocumentId, FieldEdit)> {
+        vec![text_edit(PAYMENT_PROVIDERS, names.join(","))]
+    }
+}
+
+fn text_edit(field: &str, value: String) -> (DocumentId, FieldEdit) {
+    let (record, field) = (DocumentId::settings_record(), field.to_owned());
+    (DocumentId::Settings, FieldEdit { record, field, value: Some(FieldValue::Text(value)) })
 }
 
 impl Shop {
@@ -83,6 +89,9 @@ impl Shop {
         Settings {
             paying_ledger: text(PAYING_RELAY).filter(|_| settled).and_then(|text| parse_ledger(&text)),
             paying_shortcode: text(PAYING_SHORTCODE),
+            payment_providers: text(PAYMENT_PROVIDERS)
+                .map(|names| names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect())
+                .unwrap_or_default(),
             require_known_sku: document.field(DocumentId::settings_record(), REQUIRE_KNOWN_SKU)
                 == Some(FieldValue::Bool(true)),
             promises: PromiseLimits {

@@ -2,10 +2,12 @@
 
 use std::fmt::Debug;
 
-use crdt_model::ids::{DeviceId, RecordId};
-use crdt_model::record::{HandoffDecided, Role};
+use crdt_model::ids::{BusinessId, DeviceId, RecordId};
+use crdt_model::record::{HandoffDecided, LedgerMoved, Role};
 use crdt_model::shop::LinkId;
 use futures::future::BoxFuture;
+
+use crate::operations::MoveWords;
 
 pub use crate::links::Moved;
 
@@ -33,6 +35,12 @@ pub trait NodeControl: Debug + Send + Sync {
         to: DeviceId,
         note: Option<String>,
     ) -> Result<HandoffDecided, ControlError>;
+
+    /// Signs with the owner's key that payments go to another ledger.
+    ///
+    /// # Errors
+    /// [`ControlError::NotAnOwner`].
+    fn sign_move(&self, business: BusinessId, words: MoveWords) -> Result<LedgerMoved, ControlError>;
 
     /// Looks for peers and syncs with them now, rather than when it is due.
     fn sync_now(&self) -> BoxFuture<'_, Result<(), ControlError>>;

@@ -18,6 +18,7 @@ mod guard;
 mod handoffs;
 mod health;
 mod imports;
+mod ledger_moves;
 mod list;
 mod offline;
 mod payment_care;
@@ -98,6 +99,7 @@ fn paths() -> OpenApiRouter<ApiState> {
         .routes(routes!(payment_care::give_up))
         .routes(routes!(payment_care::code))
         .routes(routes!(payment_care::statement))
+        .routes(routes!(ledger_moves::list, ledger_moves::create))
         .routes(routes!(payment_care::suspense))
         .routes(routes!(payment_care::proposals, payment_care::propose))
         .routes(routes!(payment_care::check))

@@ -202,7 +202,7 @@ struct OutcomeView {
 /// Everything of a kind.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct All<T> {
-    items: Vec<T>,
+    pub(super) items: Vec<T>,
 }
 
 /// Asks a declined customer once more.

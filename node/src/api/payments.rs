@@ -6,7 +6,7 @@ use axum::response::Response;
 use crdt_model::books::{IntentState, Payment};
 use crdt_model::ids::RecordId;
 use crdt_model::payment::{Attempt, AttemptState, ReviewReason, account_reference};
-use crdt_model::record::{Evidence, Instead, Kind, OutcomeState, Settlement, Stage};
+use crdt_model::record::{Evidence, Instead, Kind, Ledger, OutcomeState, Settlement, Stage};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -30,12 +30,14 @@ pub(super) struct NewPaymentBody {
     business_id: Option<String>,
     /// The sale that it pays: one on account, or whose own payment was given up.
     sale_id: Option<String>,
-    /// How much, in minor units; whole shillings.
+    /// How much, in minor units; whole shillings for M-PESA.
     amount_minor: i64,
     /// ISO 4217; the business's own.
     currency: String,
-    /// The payer's phone number.
-    phone: String,
+    /// Who asks the customer: `mpesa` if not given, or one of the settings' `payment_providers`.
+    provider: Option<String>,
+    /// The payer's phone number; M-PESA needs it.
+    phone: Option<String>,
 }
 
 /// A word that the customer is there.
@@ -65,6 +67,9 @@ pub(super) struct PaymentView {
     tender: Option<u32>,
     /// The relay that asks the customer, and its epoch; `null` while none is named.
     ledger: Option<LedgerView>,
+    /// The relay that is to ask instead, once the payment is let go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moving_to: Option<LedgerView>,
     /// The device that recorded it.
     device: String,
     recorded_at: String,
@@ -168,6 +173,7 @@ pub(super) async fn create(
         sale: body.sale_id.as_deref().map(|id| body_id("sale_id", id)).transpose()?,
         amount_minor: body.amount_minor,
         currency: currency(&body.currency)?,
+        provider: body.provider,
         phone: body.phone,
     };
     let planned = operations::payment(&state.shop, new).await?;
@@ -305,6 +311,10 @@ pub(super) const fn stage_word(stage: Stage) -> &'static str {
     }
 }
 
+fn ledger_view(ledger: Ledger) -> LedgerView {
+    LedgerView { relay: ledger.relay.to_string(), epoch: ledger.epoch }
+}
+
 fn view(payment: Payment) -> PaymentView {
     let shown = payment.shown();
     let reviews = payment.reviews.iter().map(|review| ReviewView {
@@ -342,7 +352,8 @@ fn view(payment: Payment) -> PaymentView {
         provider: payment.provider,
         sale_id: payment.sale.map(|(sale, _)| sale.to_string()),
         tender: payment.sale.map(|(_, tender)| tender),
-        ledger: payment.ledger.map(|ledger| LedgerView { relay: ledger.relay.to_string(), epoch: ledger.epoch }),
+        ledger: payment.ledger.map(ledger_view),
+        moving_to: payment.moving.map(|moving| ledger_view(moving.to)),
         device: payment.device.to_string(),
         recorded_at: recorded_at(payment.time),
         confirmed_at: payment.confirmed.map(recorded_at),

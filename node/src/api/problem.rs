@@ -83,6 +83,7 @@ codes! {
     NothingToSettle "nothing_to_settle" 409 "There is nothing to settle like this";
     SamePerson "same_person" 409 "Another person has to decide";
     ProposalDecided "proposal_decided" 409 "The proposal was decided before";
+    LedgerMoved "ledger_moved" 409 "The payments go to another ledger already";
     NotARelay "not_a_relay" 409 "Only a relay can do this";
     NotAnOwner "not_an_owner" 409 "This device has no owner's key";
     BodyTooLarge "body_too_large" 413 "The body is larger than 256 KiB";
@@ -93,6 +94,7 @@ codes! {
     AmountTooLarge "amount_too_large" 422 "The figures are beyond 64 bits";
     Unbalanced "unbalanced" 422 "The tenders don't add up to the lines";
     UnknownSku "unknown_sku" 422 "The product is not known";
+    UnknownProvider "unknown_provider" 422 "The paying relay has no such provider";
     UnsupportedTender "unsupported_tender" 422 "This can't be paid this way";
     Unreadable "unreadable" 500 "Something stored can't be read";
     NodeStopped "node_stopped" 503 "The node has stopped";
@@ -203,6 +205,7 @@ impl From<PlanError> for Problem {
             PlanError::WrongCurrency { .. } => Self::at(Code::WrongCurrency, "currency", detail),
             PlanError::Tender { field, .. } => Self::at(Code::UnsupportedTender, field, detail),
             PlanError::UnknownSku { field, .. } => Self::at(Code::UnknownSku, field, detail),
+            PlanError::UnknownProvider { .. } => Self::at(Code::UnknownProvider, "provider", detail),
             PlanError::NotFound { what, id } => Self::not_found(what, &id),
             PlanError::State { state, .. } => Self::new(state_code(state), detail),
             PlanError::Handoff(error) => error.into(),
@@ -228,6 +231,7 @@ const fn state_code(state: State) -> Code {
         State::NothingToSettle => Code::NothingToSettle,
         State::SamePerson => Code::SamePerson,
         State::ProposalDecided => Code::ProposalDecided,
+        State::LedgerMoved => Code::LedgerMoved,
         State::RefundTooLarge => Code::RefundTooLarge,
     }
 }

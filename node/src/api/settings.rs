@@ -66,9 +66,15 @@ named!(SettingsPatch);
 #[serde(deny_unknown_fields)]
 pub(super) struct LedgerBody {
     /// The relay's device id.
-    device: String,
+    pub(super) device: String,
     /// Its epoch.
-    epoch: u64,
+    pub(super) epoch: u64,
+}
+
+impl LedgerBody {
+    pub(super) fn of(ledger: Ledger) -> Self {
+        Self { device: ledger.relay.to_string(), epoch: ledger.epoch }
+    }
 }
 
 /// The settings.
@@ -77,6 +83,8 @@ pub(super) struct SettingsView {
     /// `null` while nobody is named, or two are at once.
     paying_relay: Option<LedgerBody>,
     paying_shortcode: Option<String>,
+    /// Providers that the paying relay has beside `mpesa`, as it says itself.
+    payment_providers: Vec<String>,
     require_known_sku: bool,
     promise_amount_max_minor: Option<i64>,
     promise_device_max_minor: Option<i64>,
@@ -93,9 +101,8 @@ pub(super) async fn settings(State(state): State<ApiState>) -> Result<Json<Setti
         let settings = shop.settings();
         let record = SharedRecord::read(shop, DocumentId::Settings, DocumentId::settings_record());
         SettingsView {
-            paying_relay: settings
-                .paying_ledger
-                .map(|ledger| LedgerBody { device: ledger.relay.to_string(), epoch: ledger.epoch }),
+            paying_relay: settings.paying_ledger.map(LedgerBody::of),
+            payment_providers: settings.payment_providers,
             paying_shortcode: settings.paying_shortcode,
             require_known_sku: settings.require_known_sku,
             promise_amount_max_minor: settings.promises.amount_minor,

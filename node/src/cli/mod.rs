@@ -18,6 +18,7 @@ mod mpesa_simulator;
 mod network;
 mod output;
 mod payments;
+mod payments_move;
 mod peers;
 mod relay;
 mod run;

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::failure::Failure;
-use super::{Context, output, session};
+use super::{Context, output, payments_move, session};
 use crate::payments::statement::{Read, StatementError, read_statement};
 use crate::simulation;
 
@@ -21,6 +21,10 @@ pub(super) struct Args {
 enum Command {
     /// Take in the provider's statement: what it has is booked, what nothing explains is listed
     Reconcile(Reconcile),
+    /// Give payments to another relay, or to a restored relay's new epoch
+    Move(payments_move::Move),
+    /// List what was given to whom, and how far it has come
+    Moves,
     /// Run the relay's own code against a provider that misbehaves, killing it at every step
     Simulate(Simulate),
 }
@@ -64,6 +68,8 @@ const BATCH_LINES: usize = 200;
 pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     match args.command {
         Command::Reconcile(args) => reconcile(args, context).await,
+        Command::Move(args) => payments_move::run(args, context).await,
+        Command::Moves => payments_move::list(context).await,
         Command::Simulate(args) => simulate(args, context).await,
     }
 }

@@ -4,6 +4,7 @@
 mod adjustment;
 mod customer;
 mod handoff;
+mod ledger_move;
 mod money_moved;
 mod payment;
 mod payment_care;
@@ -24,6 +25,7 @@ pub use adjustment::{Adjusted, NewAdjustment, adjustment};
 pub use crdt_model::document::DELETED;
 pub use customer::{CustomerFields, create_customer, delete_customer, edit_customer};
 pub use handoff::{NewHandoff, accept_handoff, decide_handoff, offer_handoff, withdraw_handoff};
+pub use ledger_move::{MoveWords, NewMove, plan_move, record_move};
 pub use money_moved::{NewExpense, NewFinancialRecord, expense, financial_record};
 pub use payment::{NewPayment, confirm_payment, payment};
 pub use payment_care::{check_proposal, claim_code, give_up_payment, propose, retry_payment};
@@ -109,6 +111,14 @@ pub enum PlanError {
         /// The product.
         sku: String,
     },
+    /// No relay has named such a provider.
+    #[error("provider: {provider} is none that the paying relay has: choose one of {known}")]
+    UnknownProvider {
+        /// What was given.
+        provider: String,
+        /// What would do.
+        known: String,
+    },
     /// There is no such record.
     #[error("there is no {what} {id}: it may not have reached this device yet")]
     NotFound {
@@ -170,6 +180,8 @@ pub enum State {
     SamePerson,
     /// The proposal was decided before.
     ProposalDecided,
+    /// These payments go to another ledger already, or their new one has let go of its own.
+    LedgerMoved,
 }
 
 impl Planned {

@@ -11,7 +11,7 @@ use super::sale::{check_mpesa, payer};
 use super::{PlanError, Planned, State};
 use crate::shop_handle::ShopHandle;
 
-/// Money to ask a customer for, through M-PESA.
+/// Money to ask a customer for.
 #[derive(Debug, Clone)]
 pub struct NewPayment {
     /// The client's own id.
@@ -22,8 +22,10 @@ pub struct NewPayment {
     pub amount_minor: i64,
     /// The currency of the amount.
     pub currency: Currency,
-    /// The payer's phone number, in any of the usual spellings.
-    pub phone: String,
+    /// Who asks the customer: M-PESA, or one that the paying relay has named.
+    pub provider: Option<String>,
+    /// The payer's phone number, in any of the usual spellings. M-PESA needs it.
+    pub phone: Option<String>,
 }
 
 /// Builds a payment intent.
@@ -32,6 +34,8 @@ pub struct NewPayment {
 /// [`PlanError`], naming the field.
 pub async fn payment(shop: &ShopHandle, new: NewPayment) -> Result<Planned, PlanError> {
     let currency = own_currency(shop, Some(new.currency)).await?;
+    let provider = provider(shop, new.provider.as_deref()).await?;
+    let by_mpesa = provider == MPESA;
     let (sale, ledger) = match new.sale {
         None => (None, recorded_ledger(shop, new.source.as_ref()).await?),
         Some(sale) => {
@@ -43,12 +47,16 @@ pub async fn payment(shop: &ShopHandle, new: NewPayment) -> Result<Planned, Plan
         source: new.source.clone(),
         sale,
         amount: Money::new(new.amount_minor, currency),
-        provider: "mpesa".to_owned(),
+        provider,
         ledger,
     }))?;
-    check_mpesa("", currency, new.amount_minor)?;
-    let number = payer("phone", Some(&new.phone))?;
-    planned.operation.phones.push(PayerPhone { fact: 0, tender: 0, number });
+    if by_mpesa {
+        check_mpesa("", currency, new.amount_minor)?;
+    }
+    if by_mpesa || new.phone.is_some() {
+        let number = payer("phone", new.phone.as_deref())?;
+        planned.operation.phones.push(PayerPhone { fact: 0, tender: 0, number });
+    }
     if let Some(source) = &new.source
         && super::counted_fact(shop, super::named_record(shop, source).await?).await?.is_some()
     {
@@ -57,6 +65,20 @@ pub async fn payment(shop: &ShopHandle, new: NewPayment) -> Result<Planned, Plan
     super::check_promises(shop, &planned.operation).await?;
     Ok(planned)
 }
+
+/// Whom to ask, if the paying relay can.
+async fn provider(shop: &ShopHandle, wanted: Option<&str>) -> Result<String, PlanError> {
+    let wanted = wanted.unwrap_or(MPESA).to_owned();
+    let mut known = shop.ask(|shop| shop.settings().payment_providers).await?;
+    if wanted == MPESA || known.contains(&wanted) {
+        return Ok(wanted);
+    }
+    known.insert(0, MPESA.to_owned());
+    Err(PlanError::UnknownProvider { provider: wanted.chars().take(NAME_CHARS_MAX).collect(), known: known.join(", ") })
+}
+
+const MPESA: &str = "mpesa";
+const NAME_CHARS_MAX: usize = 64;
 
 /// A cashier says that the customer of an old payment is there.
 ///

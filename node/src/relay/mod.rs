@@ -111,7 +111,7 @@ pub enum StartError {
     #[error(transparent)]
     Webhook(#[from] crate::payments::webhook::WebhookError),
     /// Nobody would hear the provider.
-    #[error("M-PESA needs a listener for its callbacks: give one with --callbacks")]
+    #[error("payment providers need a listener for their callbacks: give one with --callbacks")]
     NoCallbacks,
     /// The callback listener's address.
     #[error("callbacks can't be taken on {address} ({source}): stop what uses it, or choose another with --callbacks")]
@@ -194,7 +194,7 @@ impl Relay {
         if identity.certificate.role != Role::Relay {
             return Err(StartError::NotARelay);
         }
-        if config.mpesa.is_some() && config.callbacks.is_none() {
+        if (config.mpesa.is_some() || !config.webhooks.is_empty()) && config.callbacks.is_none() {
             return Err(StartError::NoCallbacks);
         }
         let listener = match config.callbacks {

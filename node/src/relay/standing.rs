@@ -79,6 +79,10 @@ impl View {
         }
     }
 
+    pub(super) fn names_providers(&self, names: &[String]) -> bool {
+        self.settings.payment_providers == names
+    }
+
     pub(super) fn limits(&self) -> PromiseLimits {
         self.settings.promises
     }
@@ -90,14 +94,25 @@ impl View {
 
 /// Names this relay as the one that pays. Two that do so at once make a conflict of the field,
 /// and nobody pushes until a person decides.
-pub(super) async fn claim(shop: &ShopHandle, ledger: Ledger, shortcode: &str) -> Result<(), Stopped> {
+pub(super) async fn claim(shop: &ShopHandle, ledger: Ledger, shortcode: Option<&str>) -> Result<(), Stopped> {
     let edits = Settings::name_paying_relay(ledger, shortcode);
     match shop.record(Operation { edits, ..Operation::default() }).await {
-        Ok(_) => tracing::info!(epoch = ledger.epoch, shortcode, "this relay named itself as the paying one"),
+        Ok(_) => tracing::info!(epoch = ledger.epoch, ?shortcode, "this relay named itself as the paying one"),
         Err(RecordError::Stopped(stopped)) => return Err(stopped),
         Err(error) => {
             tracing::error!(%error, "this relay can't name itself as the paying one: name it in the settings")
         }
+    }
+    Ok(())
+}
+
+/// Tells the tills what can be asked beside M-PESA.
+pub(super) async fn name_providers(shop: &ShopHandle, names: &[String]) -> Result<(), Stopped> {
+    let edits = Settings::name_providers(names);
+    match shop.record(Operation { edits, ..Operation::default() }).await {
+        Ok(_) => tracing::info!(?names, "the settings name this relay's other providers"),
+        Err(RecordError::Stopped(stopped)) => return Err(stopped),
+        Err(error) => tracing::error!(%error, "this relay's other providers can't be named: tills can't choose them"),
     }
     Ok(())
 }

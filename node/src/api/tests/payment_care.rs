@@ -113,3 +113,68 @@ async fn there_is_nothing_to_settle_where_nothing_is_in_review() {
     let statement = json!({ "lines": [{ "receipt_number": "SFF6XYZ123", "amount_minor": 100 }] });
     assert_eq!(till.post("/api/payments/statement", &statement).await.problem().0, "not_a_relay");
 }
+
+#[tokio::test]
+async fn a_payment_names_a_provider_that_the_paying_relay_has() {
+    use crdt_model::shop::{Operation, Settings};
+    let till = Till::new();
+    let by = |provider: &str, phone: Value| json!({ "operation_id": provider, "amount_minor": 6_550, "currency": "KES", "provider": provider, "phone": phone });
+    let refused = till.post("/api/payments", &by("bank", Value::Null)).await;
+    assert_eq!(refused.problem(), ("unknown_provider".to_owned(), Some("provider".to_owned())));
+    assert!(refused.json()["detail"].as_str().unwrap().contains("choose one of mpesa"));
+    let edits = Settings::name_providers(&["bank".to_owned(), "card".to_owned()]);
+    till.shop.record(Operation { edits, ..Operation::default() }).await.unwrap();
+    assert_eq!(till.found("/api/settings").await["payment_providers"], json!(["bank", "card"]));
+    // Cents, and no phone: what M-PESA can't do, others may.
+    let asked = till.record("/api/payments", &by("bank", Value::Null)).await;
+    assert_eq!(till.found(&format!("/api/payments/{asked}")).await["provider"], "bank");
+    assert_eq!(till.post("/api/payments", &by("bank", Value::Null)).await.json()["repeated"], true);
+    let other = json!({ "operation_id": "bank", "amount_minor": 6_550, "currency": "KES", "provider": "card" });
+    assert_eq!(till.post("/api/payments", &other).await.problem().0, "operation_id_reused");
+    assert_eq!(till.post("/api/payments", &by("mpesa", json!("0712345678"))).await.problem().0, "unsupported_tender");
+    let whole = json!({ "amount_minor": 6_500, "currency": "KES", "phone": Value::Null });
+    assert_eq!(
+        till.post("/api/payments", &whole).await.problem(),
+        ("invalid_field".to_owned(), Some("phone".to_owned()))
+    );
+}
+
+#[tokio::test]
+async fn only_the_owner_moves_payments_to_another_ledger_and_only_to_one() {
+    use crdt_model::record::{Ledger, Role};
+    use crdt_model::shop::{Operation, Settings};
+    let (owner, relay) = (Till::new(), Till::of(7, Role::Relay, crdt_model::money::Currency::KES));
+    let name =
+        |ledger| Operation { edits: Settings::name_paying_relay(ledger, Some("174379")), ..Operation::default() };
+    let old = Ledger { relay: relay.device, epoch: 1 };
+    relay.shop.record(name(old)).await.unwrap();
+    owner.meet(&relay);
+    let named = async {
+        while owner.found("/api/settings").await["paying_relay"]["epoch"] != 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), named).await.unwrap();
+    let asked = owner.record("/api/payments", &payment("p-1", "0712345678", 5_000)).await;
+    let to = |to: &str, epoch: u64| json!({ "to": to, "to_epoch": epoch });
+    assert_eq!(relay.post("/api/payments/moves", &to("till 7", 2)).await.problem().0, "not_an_owner");
+    for (body, field) in [(to("nobody", 2), "to"), (to("till 1", 2), "to"), (to("till 7", 1), "to")] {
+        assert_eq!(
+            owner.post("/api/payments/moves", &body).await.problem(),
+            ("invalid_field".to_owned(), Some(field.to_owned()))
+        );
+    }
+    let moved = owner.record("/api/payments/moves", &to("till 7", 2)).await;
+    let view = owner.found(&format!("/api/payments/{asked}")).await;
+    assert_eq!((&view["ledger"]["epoch"], &view["moving_to"]["epoch"]), (&json!(1), &json!(2)));
+    assert_eq!(owner.found("/api/settings").await["paying_relay"]["epoch"], 2, "new payments go there at once");
+    let all = owner.found("/api/payments/moves").await;
+    let one = &all["items"][0];
+    assert_eq!((&one["id"], &one["waiting"], &one["gone_over"]), (&json!(moved), &json!(1), &json!(0)), "{all}");
+    let from = json!({ "device": relay.device.to_string(), "epoch": 1 });
+    let elsewhere = json!({ "from": from, "to": "till 7", "to_epoch": 3 });
+    assert_eq!(owner.post("/api/payments/moves", &elsewhere).await.problem().0, "ledger_moved");
+    assert_eq!(owner.post("/api/payments/moves", &to("till 7", 1)).await.problem().0, "ledger_moved");
+    let again = json!({ "from": from, "to": "till 7", "to_epoch": 2 });
+    assert_eq!(owner.post("/api/payments/moves", &again).await.json()["repeated"], true);
+}

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::operations::MoveWords;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use axum::response::Response;
-use crdt_model::ids::{DeviceId, OwnerKey, RecordId};
+use crdt_model::ids::{BusinessId, DeviceId, OwnerKey, RecordId};
 use crdt_model::money::Currency;
-use crdt_model::record::{Certificate, Genesis, HandoffDecided, Role};
+use crdt_model::record::{Certificate, Genesis, HandoffDecided, LedgerMoved, Role};
 use crdt_model::shop::Identity;
 use crdt_model::time::Timestamp;
 use ed25519_dalek::SigningKey;
@@ -81,6 +82,14 @@ impl NodeControl for Control {
         match self.owner {
             true => Ok(HandoffDecided::sign(handoff, to, note, &owner_key())),
             false => Err(ControlError::NotAnOwner("decide on the owner's device".to_owned())),
+        }
+    }
+
+    fn sign_move(&self, business: BusinessId, words: MoveWords) -> Result<LedgerMoved, ControlError> {
+        let MoveWords { from, to, intent, old_is_gone } = words;
+        match self.owner {
+            true => Ok(LedgerMoved::sign(business, from, to, intent, old_is_gone, &owner_key())),
+            false => Err(ControlError::NotAnOwner("move payments on the owner's device".to_owned())),
         }
     }
 

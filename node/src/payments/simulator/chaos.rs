@@ -117,7 +117,8 @@ fn error((status, code, message): (u16, &str, &str), charged: Option<bool>) -> B
 
 /// How one status query goes.
 pub(super) fn status(simulator: &Simulator, receipt_number: &str) -> StatusWay {
-    let moment = format!("status {receipt_number} {}", simulator.ledger().count_status(receipt_number));
+    let count = simulator.ledger().count_status(receipt_number);
+    let moment = format!("status {receipt_number} {count}");
     let mut dice = Dice::of(simulator.config.seed, &moment);
     StatusWay {
         delay_ms: dice.one_of(&[0, 1_000, 60_000, 600_000], 0),

@@ -71,10 +71,13 @@ pub(super) async fn status(State(simulator): State<Arc<Simulator>>, headers: Hea
         Ok(taken) => taken,
         Err(fault) => return fault.into_response(),
     };
-    let way = simulator.ledger().status_way(&receipt_number).unwrap_or_else(|| match simulator.config.chaos {
-        true => chaos::status(&simulator, &receipt_number),
-        false => StatusWay::default(),
-    });
+    // The ledger is let go before chance looks into it.
+    let told = simulator.ledger().status_way(&receipt_number);
+    let way = match told {
+        Some(way) => way,
+        None if simulator.config.chaos => chaos::status(&simulator, &receipt_number),
+        None => StatusWay::default(),
+    };
     let conversation = format!("AG_TEST_{receipt_number}");
     tokio::spawn(tell_status(simulator, receipt_number, url, conversation.clone(), way));
     taken_answer(&conversation)

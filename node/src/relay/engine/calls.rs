@@ -23,6 +23,10 @@ impl Engine {
     async fn look(&mut self, intent: RecordId) -> Result<Option<(Case, Vec<Attempt>, Verdict)>, Stopped> {
         self.waiting.remove(&intent);
         let Some(case) = Case::ask(&self.shop, intent).await? else { return Ok(None) };
+        if let Some(moving) = case.payment.moving {
+            self.hand_over_one(&case.payment, moving).await?;
+            return Ok(None);
+        }
         if self.standing_in(&case.view) != Standing::Paying {
             if self.standing == Some(Standing::Paying) {
                 self.check_at = Instant::now();

@@ -47,7 +47,7 @@ impl Engine {
         Ok(())
     }
 
-    async fn hand_over_one(&mut self, payment: &Payment, moving: Moving) -> Result<(), Stopped> {
+    pub(super) async fn hand_over_one(&mut self, payment: &Payment, moving: Moving) -> Result<(), Stopped> {
         let intent = payment.intent;
         let Some(release) = self.release_of(payment, moving) else { return Ok(()) };
         self.waiting.insert(intent, Waiting::Handover);

@@ -337,17 +337,23 @@ impl Engine {
             self.away = None;
         }
         let mut view = View::ask(&self.shop).await?;
-        if let Some(mpesa) = self.config.mpesa.as_ref().filter(|_| view.may_claim()) {
+        let collects = self.config.mpesa.is_some() || !self.others.is_empty();
+        if collects && view.may_claim() {
             let quiet_at = self.news + self.config.claim_quiet;
             let met = view.met_others || self.config.claim_quiet.is_zero();
             if quiet_at > Instant::now() {
                 self.check_at = self.check_at.min(quiet_at);
             } else if met {
-                standing::claim(&self.shop, view.ledger, &mpesa.shortcode).await?;
+                let shortcode = self.config.mpesa.as_ref().map(|mpesa| mpesa.shortcode.as_str());
+                standing::claim(&self.shop, view.ledger, shortcode).await?;
                 view = View::ask(&self.shop).await?;
             }
         }
         self.stand(&view);
+        let names: Vec<String> = self.others.keys().cloned().collect();
+        if self.standing == Some(Standing::Paying) && !view.names_providers(&names) {
+            standing::name_providers(&self.shop, &names).await?;
+        }
         let ledger = view.ledger;
         let open = self.shop.ask(move |shop| shop.books().open_intents_for(&ledger).collect::<Vec<_>>()).await?;
         let still: BTreeSet<RecordId> = open.iter().copied().collect();

@@ -1,6 +1,8 @@
 //! The engine against the simulator over loopback HTTP, on a real shop loop.
 
+mod handover;
 mod rig;
+mod status;
 
 use std::sync::atomic::Ordering;
 

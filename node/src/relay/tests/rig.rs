@@ -158,6 +158,12 @@ impl Provider {
         assert_eq!(self.plain.post(url).json(&order).send().await.unwrap().status(), StatusCode::NO_CONTENT);
     }
 
+    /// One of the simulator's own calls that answers in JSON.
+    pub(super) async fn order(&self, path: &str, order: &Value) -> Value {
+        let url = format!("{}{path}", self.base_url);
+        self.plain.post(url).json(order).send().await.unwrap().json().await.unwrap()
+    }
+
     pub(super) async fn charged(&self) -> Vec<LedgerLine> {
         let url = format!("{}/simulator/ledger", self.base_url);
         self.plain.get(url).send().await.unwrap().json().await.unwrap()
