@@ -280,6 +280,24 @@ async fn a_database_restored_from_a_backup_freezes_and_is_rebuilt_from_callback_
     let promised = promised["id"].as_str().unwrap();
     let view = shop.until_shown(promised, "pending").await;
     assert_eq!((view["receipts"].as_array().unwrap().len(), shop.provider.pushes()), (0, 1));
+
+    // The owner gives what the first epoch was asked for to the second; the gap is read first.
+    shop.provider.behave(json!({ "kind": "pay" })).await;
+    shop.crash(&["--trial-absent-seconds", "1"]);
+    let address = shop.relay().addresses.iter().find(|one| one.contains("/tcp/")).unwrap().clone();
+    let owner = Node::start(&shop.owner, &["--peer", &address]);
+    owner.until(&format!("/api/payments/{promised}"), |view| view["ledger"]["epoch"] == 1).await;
+    let (folder, device) = (text(&shop.owner).to_owned(), business["device"].as_str().unwrap().to_owned());
+    let moved = tokio::task::spawn_blocking(move || {
+        let moved = run(&["payments", "move", "--data", &folder, "--to", &device, "--to-epoch", "2"]);
+        moved.and_then(|_| run(&["payments", "moves", "--data", &folder]))
+    });
+    let moves = moved.await.unwrap().unwrap();
+    assert_eq!((&moves["items"][0]["from"]["epoch"], &moves["items"][0]["to"]["epoch"]), (&json!(1), &json!(2)));
+    let view = shop.until_shown(promised, "paid").await;
+    assert_eq!((&view["ledger"]["epoch"], shop.provider.ledger().await.len()), (&json!(2), 2), "{view}");
+    assert_eq!(shop.provider.pushes(), 2);
+    owner.kill();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -57,6 +57,12 @@ pub(super) struct Args {
     /// How many payments in a hundred are charged, but never called back
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = value_parser!(u16).range(0..=100))]
     silent_percent: u16,
+    /// How many pushes a minute are taken; more are refused, uncharged
+    #[arg(long, value_name = "N")]
+    pushes_a_minute: Option<u32>,
+    /// How many queries a minute are answered
+    #[arg(long, value_name = "N")]
+    queries_a_minute: Option<u32>,
     /// List the phone numbers that always do the same, and end
     #[arg(long)]
     phones: bool,
@@ -70,6 +76,8 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         shortcode: args.shortcode.clone(),
         seed: args.seed,
         mix: Some(args.mix()),
+        pushes_a_minute: args.pushes_a_minute,
+        queries_a_minute: args.queries_a_minute,
         ..SimulatorConfig::default()
     };
     let listener = TcpListener::bind(args.listen)

@@ -78,9 +78,17 @@ async fn simulate(args: Simulate, context: &Context) -> anyhow::Result<()> {
     let bar = if context.json { ProgressBar::hidden() } else { ProgressBar::new(args.intents) };
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} payments, {elapsed}")?);
     let shown = bar.clone();
+    let (all, hundredth) = (args.intents, (args.intents / 100).max(1));
+    let told = move |done: u64| {
+        // A shop at a time, so that a hundredth may be passed over.
+        if done / hundredth > shown.position() / hundredth {
+            tracing::info!(done, of = all, "payments simulated");
+        }
+        shown.set_position(done);
+    };
     let outcome = tokio::task::spawn_blocking(move || match args.world {
         Some(world) => simulation::run_world(args.seed, world, args.intents),
-        None => simulation::run(args.intents, args.seed, &|done| shown.set_position(done)),
+        None => simulation::run(args.intents, args.seed, &told),
     })
     .await??;
     bar.finish_and_clear();

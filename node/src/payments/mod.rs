@@ -377,4 +377,6 @@ pub enum CallbackError {
 }
 
 #[cfg(test)]
+mod connection_tests;
+#[cfg(test)]
 mod tests;

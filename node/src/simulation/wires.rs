@@ -14,7 +14,7 @@ use reqwest::Url;
 use tower::ServiceExt;
 
 use super::crash::Steps;
-use crate::payments::simulator::Dice;
+use crate::payments::simulator::{Dice, Reset};
 use crate::payments::wire::{Auth, Wire, WireAnswer, WireError, WireRequest};
 
 /// As the client's own limit.
@@ -128,8 +128,12 @@ pub(super) async fn exchange(
             Ok(response) => response,
             Err(never) => match never {},
         };
+        if response.extensions().get::<Reset>().is_some() {
+            return Err("the connection was reset".to_owned());
+        }
         let status = response.status();
-        axum::body::to_bytes(response.into_body(), BODY_BYTES_MAX).await.map(|body| (status, body.to_vec()))
+        let body = axum::body::to_bytes(response.into_body(), BODY_BYTES_MAX).await;
+        body.map(|body| (status, body.to_vec())).map_err(|error| error.to_string())
     });
     match tokio::time::timeout(patience, served).await {
         Ok(Ok(Ok((status, body)))) => Ok(WireAnswer { status, body }),

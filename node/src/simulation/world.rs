@@ -150,6 +150,7 @@ impl World {
             seed: seed.wrapping_mul(1_000_003).wrapping_add(number),
             chaos: true,
             queries_a_minute: Some(5),
+            pushes_a_minute: Some(20),
             ..SimulatorConfig::default()
         };
         let provider = Offline::new(config, Arc::clone(&to_relay) as Arc<_>, run)?;

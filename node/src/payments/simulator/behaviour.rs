@@ -17,6 +17,9 @@ pub enum Kind {
     /// Answered with the HTTP status and error of `status`, `code` and `message`. Charged and
     /// called back only if `charged`.
     Error,
+    /// The connection is reset instead of an answer: before anything is done, or, if `charged`, once
+    /// the customer has been charged.
+    Reset,
     /// Answered with status 200 and a body that is no JSON. Charged and called back only if
     /// `charged`.
     Malformed,
@@ -115,6 +118,12 @@ impl Behaviour {
         Self { charged: Some(charged), ..Self::new(Kind::Timeout) }
     }
 
+    /// A push whose connection is reset.
+    #[must_use]
+    pub fn reset(charged: bool) -> Self {
+        Self { charged: Some(charged), ..Self::new(Kind::Reset) }
+    }
+
     /// Checks what serde can't.
     ///
     /// # Errors
@@ -152,14 +161,14 @@ impl Behaviour {
             Kind::Decline => Some(self.code.as_deref().unwrap_or("1032")),
             Kind::Pay => Some("0"),
             Kind::Silent => self.charged.unwrap_or(true).then_some("0"),
-            Kind::Timeout | Kind::Error | Kind::Malformed => self.charged.unwrap_or(false).then_some("0"),
+            Kind::Timeout | Kind::Error | Kind::Malformed | Kind::Reset => self.charged.unwrap_or(false).then_some("0"),
         }
     }
 
     pub(super) fn callbacks(&self) -> u8 {
         match self.kind {
             Kind::Silent => 0,
-            Kind::Pay | Kind::Decline | Kind::Timeout | Kind::Error | Kind::Malformed => self.repeat,
+            Kind::Pay | Kind::Decline | Kind::Timeout | Kind::Error | Kind::Malformed | Kind::Reset => self.repeat,
         }
     }
 }
@@ -181,6 +190,8 @@ pub fn fixed_phones() -> Vec<(&'static str, &'static str, Behaviour)> {
         ("254700000008", "pays; the callback comes before the answer", first),
         ("254700000009", "can't be reached (1037)", Behaviour::decline("1037")),
         ("254700000010", "pays after five seconds", slow),
+        ("254700000011", "connection reset, not charged", Behaviour::reset(false)),
+        ("254700000012", "connection reset, charged, callback follows", Behaviour::reset(true)),
     ]
 }
 

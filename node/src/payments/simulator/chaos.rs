@@ -84,7 +84,8 @@ pub(super) fn draw(seed: u64, account_reference: &str) -> Behaviour {
         60..68 => Behaviour::timeout(dice.permille(600)),
         68..76 => Behaviour { charged: Some(dice.permille(700)), ..Behaviour::new(Kind::Silent) },
         76..82 => error(dice.one_of(&CERTAIN, CERTAIN[0]), None),
-        82..92 => error(dice.one_of(&UNCERTAIN, UNCERTAIN[0]), Some(dice.permille(500))),
+        82..85 => Behaviour::reset(dice.permille(600)),
+        85..92 => error(dice.one_of(&UNCERTAIN, UNCERTAIN[0]), Some(dice.permille(500))),
         _ => Behaviour { charged: Some(dice.permille(500)), ..Behaviour::new(Kind::Malformed) },
     };
     behaviour.delay_ms = dice.one_of(&[0, 50, 1_000, 5_000, 20_000, 60_000], 50);
@@ -149,6 +150,6 @@ mod tests {
                 kinds.push(behaviour.kind);
             }
         }
-        assert_eq!(kinds.len(), 6);
+        assert_eq!(kinds.len(), 7);
     }
 }

@@ -93,12 +93,32 @@ pub(super) struct Ledger {
     /// What queries say of a checkout, whatever is true.
     query_codes: BTreeMap<String, String>,
     /// Queries in the running minute.
-    minute: (u64, u32),
+    queries: Minute,
+    /// Pushes in the running minute.
+    pushes: Minute,
     /// How often a token was looked at.
     token_checks: u64,
     /// How status queries about a receipt number go, and how many there were.
     status_ways: BTreeMap<String, StatusWay>,
     statuses: BTreeMap<String, u64>,
+}
+
+/// How many requests of a kind came in the running minute.
+#[derive(Debug, Clone, Copy, Default)]
+struct Minute {
+    number: u64,
+    count: u32,
+}
+
+impl Minute {
+    fn admits(&mut self, limit: Option<u32>, at_ms: u64) -> bool {
+        let number = at_ms / 60_000;
+        if self.number != number {
+            *self = Self { number, count: 0 };
+        }
+        self.count = self.count.saturating_add(1);
+        limit.is_none_or(|limit| self.count <= limit)
+    }
 }
 
 /// Pushes that one run of the simulator takes; its memory is bounded.
@@ -118,7 +138,8 @@ impl Ledger {
             counts: Counts::default(),
             confirmations: None,
             query_codes: BTreeMap::new(),
-            minute: (0, 0),
+            queries: Minute::default(),
+            pushes: Minute::default(),
             token_checks: 0,
             status_ways: BTreeMap::new(),
             statuses: BTreeMap::new(),
@@ -149,12 +170,14 @@ impl Ledger {
 
     /// Whether one more query is within the limit.
     pub(super) fn admit_query(&mut self, limit: Option<u32>, at_ms: u64) -> bool {
-        let minute = at_ms / 60_000;
-        if self.minute.0 != minute {
-            self.minute = (minute, 0);
-        }
-        self.minute.1 += 1;
-        let admitted = limit.is_none_or(|limit| self.minute.1 <= limit);
+        let admitted = self.queries.admits(limit, at_ms);
+        self.counts.limited += u64::from(!admitted);
+        admitted
+    }
+
+    /// Whether one more push is within the limit.
+    pub(super) fn admit_push(&mut self, limit: Option<u32>, at_ms: u64) -> bool {
+        let admitted = self.pushes.admits(limit, at_ms);
         self.counts.limited += u64::from(!admitted);
         admitted
     }

@@ -5,6 +5,7 @@
 mod behaviour;
 mod chaos;
 mod control;
+mod cutting;
 mod delivery;
 mod later;
 mod ledger;
@@ -33,6 +34,7 @@ use ledger::Ledger;
 
 pub use behaviour::{Behaviour, Kind, Mix, StatusWay, fixed_phones};
 pub use chaos::Dice;
+pub(crate) use cutting::Reset;
 pub use ledger::{Counts, LedgerLine};
 pub use statement::{Style, statement};
 
@@ -58,6 +60,8 @@ pub struct SimulatorConfig {
     pub chaos: bool,
     /// How many queries a minute are answered; all of them if not given.
     pub queries_a_minute: Option<u32>,
+    /// How many pushes a minute are taken; all of them if not given.
+    pub pushes_a_minute: Option<u32>,
 }
 
 impl Default for SimulatorConfig {
@@ -74,6 +78,7 @@ impl Default for SimulatorConfig {
             token_life_s: 3599,
             chaos: false,
             queries_a_minute: None,
+            pushes_a_minute: None,
         }
     }
 }
@@ -150,8 +155,10 @@ pub async fn serve(
         shutdown.await;
         close.send_replace(true);
     };
-    let router = router(simulator);
-    axum::serve(listener, router).with_graceful_shutdown(stop).await.map_err(SimulatorError::Serve)
+    let router = router(simulator).layer(axum::middleware::from_fn(cutting::cut));
+    let service = router.into_make_service_with_connect_info::<cutting::Cut>();
+    let serving = axum::serve(cutting::CuttingListener(listener), service);
+    serving.with_graceful_shutdown(stop).await.map_err(SimulatorError::Serve)
 }
 
 fn router(simulator: Arc<Simulator>) -> Router {

@@ -20,7 +20,7 @@ use super::super::mpesa::{password, read_timestamp};
 use super::super::phone::Phone;
 use super::behaviour::{Behaviour, Kind, fixed_phones};
 use super::delivery::{Order, carry_out};
-use super::{Simulator, chaos};
+use super::{Reset, Simulator, chaos};
 
 /// How long an unanswered request is held when the client does not give up.
 const HOLD_MAX: Duration = Duration::from_secs(120);
@@ -97,6 +97,12 @@ fn take_push(simulator: &Simulator, headers: &HeaderMap, body: &[u8]) -> Result<
         // Refused at the gate: nothing of it goes any further.
         return Err(Fault::of(&behaviour));
     }
+    if !simulator.ledger().admit_push(simulator.config.pushes_a_minute, crate::clock::now().0) {
+        return Err(Fault::spike());
+    }
+    if behaviour.kind == Kind::Reset && behaviour.charged != Some(true) {
+        return Err(Fault::reset());
+    }
     let permit = Arc::clone(&simulator.pending).try_acquire_owned().map_err(|_| Fault::spike())?;
     let mut ledger = simulator.ledger();
     if ledger.is_full() {
@@ -158,6 +164,11 @@ async fn answer_push(simulator: Arc<Simulator>, order: Order, permit: OwnedSemap
                 () = tokio::time::sleep(HOLD_MAX) => {}
             }
             StatusCode::GATEWAY_TIMEOUT.into_response()
+        }
+        Kind::Reset => {
+            // The customer is charged, or about to be, when the connection breaks.
+            tokio::time::sleep(Duration::from_millis(order.behaviour.delay_ms)).await;
+            Fault::reset().into_response()
         }
         Kind::Malformed => (StatusCode::OK, "<html>accepted</html>").into_response(),
         Kind::Error => Fault::of(&order.behaviour).into_response(),
@@ -259,12 +270,13 @@ pub(super) struct Fault {
     status: StatusCode,
     code: String,
     message: String,
+    resets: bool,
 }
 
 impl Fault {
     pub(super) fn new(status: u16, code: &str, message: &str) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, code: code.to_owned(), message: message.to_owned() }
+        Self { status, code: code.to_owned(), message: message.to_owned(), resets: false }
     }
 
     fn bad_request(code: &str, message: &str) -> Self {
@@ -284,6 +296,11 @@ impl Fault {
         )
     }
 
+    /// No answer at all: the connection is reset.
+    fn reset() -> Self {
+        Self { resets: true, ..Self::new(500, "", "reset") }
+    }
+
     fn spike() -> Self {
         Self::new(500, "500.003.02", "Error Occurred: Spike Arrest Violation")
     }
@@ -296,6 +313,10 @@ impl IntoResponse for Fault {
             "errorCode": self.code,
             "errorMessage": self.message,
         });
-        (self.status, Json(body)).into_response()
+        let mut answer = (self.status, Json(body)).into_response();
+        if self.resets {
+            answer.extensions_mut().insert(Reset);
+        }
+        answer
     }
 }

@@ -1,7 +1,10 @@
 //! The engine against the simulator over loopback HTTP, on a real shop loop.
 
+mod cash_instead;
 mod handover;
+mod other_provider;
 mod rig;
+mod secrecy;
 mod status;
 
 use std::sync::atomic::Ordering;
