@@ -92,6 +92,19 @@ fn a_restored_relay_reconciles_for_itself_and_an_heir_for_a_lost_one() {
 }
 
 #[test]
+fn an_heir_books_what_a_lost_relay_had_asked_for_before_it_takes_it_over() {
+    let (sold, asked, _, _, mut heir, mut owner) = shop();
+    let intent = asked.id();
+    let gone = owner.records(2, moved(LOST, HEIR, true));
+    let paid = heir.records(3, receipt(intent, "AAA", 6_500));
+    for order in [[&sold, &asked, &gone, &paid], [&paid, &gone, &asked, &sold], [&sold, &asked, &paid, &gone]] {
+        let books = books_of(&order);
+        assert_eq!(books.intent_state(intent), Some(IntentState::Paid));
+        assert_eq!(books.open_intents_for(&LOST).count() + books.open_intents_for(&HEIR).count(), 0);
+    }
+}
+
+#[test]
 fn cash_instead_is_in_the_drawer_of_the_till_that_asked_and_in_its_shift() {
     let (mut till, mut relay) = (Till::new(1, 1), Till::new(9, 9));
     let opened = till.records(1, shift_opened(1_000));

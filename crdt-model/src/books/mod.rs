@@ -14,6 +14,7 @@ mod payment;
 mod payment_notes;
 mod payments;
 mod placed;
+mod receipts;
 mod records;
 mod shifts;
 mod slips;

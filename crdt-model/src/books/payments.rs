@@ -13,15 +13,16 @@ use super::open_intents::{Listing, OpenIntents};
 use super::payment::{Declined, IntentState, Payment, PaymentSum, ReceiptClaim};
 use super::payment_notes::{GivenUp, Notes, by};
 use super::placed::{Key, Placed};
+use super::receipts::Claims;
 use super::tally::Sign;
 use crate::entry::Place;
 use crate::ids::{DeviceId, RecordId};
 use crate::money::{Currency, Money};
 use crate::record::{
-    CashTaken, Decline, Evidence, Instead, Intent, IntentAddressed, Ledger, LedgerMoved, PaymentFact, Receipt,
-    Settlement, TENDERS_MAX,
+    CashTaken, Decline, Instead, Intent, IntentAddressed, Ledger, LedgerMoved, PaymentFact, Receipt, Settlement,
+    TENDERS_MAX,
 };
-use crate::time::{Hlc, Timestamp};
+use crate::time::Hlc;
 
 #[derive(Debug, Clone, Default, Encode, Decode)]
 pub(super) struct Payments {
@@ -29,16 +30,10 @@ pub(super) struct Payments {
     ledgers: Numbered<Ledger>,
     #[n(1)]
     providers: Numbered<String>,
-    #[n(2)]
-    devices: Numbered<DeviceId>,
     #[n(3)]
     intents: BTreeMap<RecordId, Row>,
-    /// By receipt, intent and author.
     #[n(4)]
-    claims: BTreeMap<(RecordId, RecordId, u32), Claim>,
-    /// By intent: its receipts.
-    #[n(5)]
-    receipts: BTreeSet<(RecordId, RecordId)>,
+    receipts: Claims,
     #[n(6)]
     ways: Ledgers,
     #[n(7)]
@@ -94,30 +89,6 @@ struct Row {
 
 const NO_TENDER: u8 = u8::MAX;
 
-#[derive(Debug, Clone, Encode, Decode)]
-struct Claim {
-    #[n(0)]
-    number: Box<str>,
-    #[n(1)]
-    time: Hlc,
-    #[n(2)]
-    seq: u64,
-    #[n(3)]
-    amount_minor: i64,
-    #[n(4)]
-    paid_at: Timestamp,
-    #[n(5)]
-    journal: u32,
-    #[n(6)]
-    index: u32,
-    #[n(7)]
-    currency: Currency,
-    #[n(8)]
-    evidence: Evidence,
-    #[n(9)]
-    test: bool,
-}
-
 /// The intent that pays tender `tender` of `sale`.
 pub(super) fn tender_intent(sale: RecordId, tender: u32) -> RecordId {
     sale.derived("intent", tender)
@@ -165,26 +136,9 @@ impl Payments {
 
     /// Keeps a receipt's claim; nothing ever takes it back.
     pub(super) fn receipt(&mut self, placed: &Placed<'_>, receipt: &Receipt, journals: &mut Journals) {
-        let claim = Claim {
-            number: receipt.number.as_str().into(),
-            time: placed.time,
-            seq: placed.place.seq,
-            amount_minor: receipt.amount.minor,
-            paid_at: receipt.paid_at,
-            journal: journals.number(placed.place.journal, placed.device),
-            index: placed.index,
-            currency: receipt.amount.currency,
-            evidence: receipt.evidence,
-            test: receipt.test,
-        };
-        let key = claim.key(journals);
-        let at = (placed.id, receipt.intent, self.devices.number(&placed.device));
-        if self.claims.get(&at).is_some_and(|known| known.key(journals) <= key) {
-            return;
+        if self.receipts.keep(placed, receipt, journals) {
+            self.refresh(receipt.intent, journals);
         }
-        self.claims.insert(at, claim);
-        self.receipts.insert((receipt.intent, placed.id));
-        self.refresh(receipt.intent, journals);
     }
 
     pub(super) fn decline(&mut self, placed: &Placed<'_>, decline: &Decline, sign: Sign, journals: &Journals) {
@@ -343,18 +297,12 @@ impl Payments {
 
     /// The intent and those that claim the same receipts.
     pub(super) fn entangled(&self, intent: RecordId) -> BTreeSet<RecordId> {
-        let mut intents = BTreeSet::from([intent]);
-        for receipt in self.receipts_of(intent) {
-            intents.extend(self.claimed_for(receipt));
-        }
-        intents
+        self.receipts.entangled(intent)
     }
 
     /// The intents that a receipt is claimed for.
     pub(super) fn claimed_for(&self, receipt: RecordId) -> Vec<RecordId> {
-        let mut intents: Vec<RecordId> = self.claims_of(receipt).map(|((_, intent, _), _)| *intent).collect();
-        intents.dedup();
-        intents
+        self.receipts.claimed_for(receipt)
     }
 
     pub(super) fn open(&self) -> &OpenIntents {
@@ -372,8 +320,12 @@ impl Payments {
     pub(super) fn payment(&self, intent: RecordId, journals: &Journals) -> Option<Payment> {
         let row = self.intents.get(&intent)?;
         let way = self.way(intent, row, journals);
-        let mut receipts: Vec<ReceiptClaim> =
-            self.receipts_of(intent).flat_map(|receipt| self.claims_for(receipt, intent, &way, journals)).collect();
+        let receipts = self.receipts.of(intent).flat_map(|receipt| {
+            let winner = self.winner(receipt, journals).filter(|(_, pays)| *pays == intent).map(|(key, _)| key);
+            let revoked = self.notes.is_revoked(intent, receipt, &way);
+            self.receipts.described(receipt, intent, winner, revoked, journals)
+        });
+        let mut receipts: Vec<ReceiptClaim> = receipts.collect();
         receipts.sort_by_key(|claim| (claim.record, claim.time, claim.place, claim.index));
         let declines = by(&self.declines, intent).filter(|(_, (device, _, _))| way.hears(*device));
         Some(Payment {
@@ -408,23 +360,6 @@ impl Payments {
         })
     }
 
-    /// What is claimed of a receipt for one intent.
-    fn claims_for<'a>(
-        &'a self,
-        receipt: RecordId,
-        intent: RecordId,
-        way: &'a Way,
-        journals: &'a Journals,
-    ) -> impl Iterator<Item = ReceiptClaim> + 'a {
-        let winner = self.winner(receipt, journals);
-        let claims = self.claims.range((receipt, intent, 0)..=(receipt, intent, u32::MAX));
-        claims.filter_map(move |((_, _, device), claim)| {
-            let revoked = self.notes.is_revoked(intent, receipt, way);
-            let accepted = winner == Some((claim.key(journals)?, intent)) && !revoked;
-            claim.describe(receipt, *self.devices.value(*device)?, accepted, revoked, journals)
-        })
-    }
-
     /// Works out an intent's state again, and that of intents which claim the same receipts.
     fn refresh(&mut self, intent: RecordId, journals: &Journals) {
         for id in self.entangled(intent) {
@@ -440,10 +375,9 @@ impl Payments {
             return;
         };
         let way = self.way(id, row, journals);
-        let accepted: Vec<&Claim> = self.accepted(id, &way, journals).collect();
+        let accepted: Vec<Money> = self.accepted(id, &way, journals).collect();
         let (receipts, voided) = (accepted.len(), row.voided);
-        let exact =
-            accepted.iter().any(|claim| (claim.amount_minor, claim.currency) == (row.amount_minor, row.currency));
+        let exact = accepted.contains(&Money::new(row.amount_minor, row.currency));
         let agreed = self.notes.agreed(id).map(|(_, settlement)| settlement);
         let given_up = self.notes.given_up(id, &way).is_some_and(|wish| wish.granted == Some(true));
         let state = match (receipts, exact) {
@@ -470,39 +404,25 @@ impl Payments {
         set(&mut self.cash_due, id, due);
     }
 
-    /// One claim for each receipt that pays this intent.
+    /// What each receipt that pays this intent is over.
     fn accepted<'a>(
         &'a self,
         intent: RecordId,
         way: &'a Way,
         journals: &'a Journals,
-    ) -> impl Iterator<Item = &'a Claim> + 'a {
-        self.receipts_of(intent).filter_map(move |receipt| {
-            let (key, winner) = self.winner(receipt, journals)?;
-            let claims = self.claims.range((receipt, intent, 0)..=(receipt, intent, u32::MAX));
-            let mut claims = claims.filter(|(_, claim)| claim.key(journals) == Some(key));
-            let counts = winner == intent && !self.notes.is_revoked(intent, receipt, way);
-            claims.next().map(|(_, claim)| claim).filter(|_| counts)
+    ) -> impl Iterator<Item = Money> + 'a {
+        self.receipts.of(intent).filter_map(move |receipt| {
+            let (key, _) = self.winner(receipt, journals).filter(|(_, pays)| *pays == intent)?;
+            let amount = self.receipts.amount_of(receipt, intent, key, journals);
+            amount.filter(|_| !self.notes.is_revoked(intent, receipt, way))
         })
     }
 
     /// The smallest claim of a receipt that comes from a ledger of its intent.
     fn winner(&self, receipt: RecordId, journals: &Journals) -> Option<(Key, RecordId)> {
-        let claims = self.claims_of(receipt).filter_map(|((_, intent, device), claim)| {
-            let row = self.intents.get(intent)?;
-            let author = *self.devices.value(*device)?;
-            self.way(*intent, row, journals).hears(author).then_some((claim.key(journals)?, *intent))
-        });
-        claims.min()
-    }
-
-    fn claims_of(&self, receipt: RecordId) -> impl Iterator<Item = (&(RecordId, RecordId, u32), &Claim)> {
-        self.claims.range((receipt, LOWEST, 0)..).take_while(move |((other, _, _), _)| *other == receipt)
-    }
-
-    fn receipts_of(&self, intent: RecordId) -> impl Iterator<Item = RecordId> + '_ {
-        let all = self.receipts.range((intent, LOWEST)..).take_while(move |(other, _)| *other == intent);
-        all.map(|(_, receipt)| *receipt)
+        self.receipts.smallest(receipt, journals, |intent, author| {
+            self.intents.get(&intent).is_some_and(|row| self.way(intent, row, journals).hears(author))
+        })
     }
 
     /// Declined, and no cashier asked again since.
@@ -550,38 +470,6 @@ impl Payments {
         })
     }
 }
-
-impl Claim {
-    fn key(&self, journals: &Journals) -> Option<Key> {
-        Some(Key { time: self.time, journal: journals.id(self.journal)?, seq: self.seq, index: self.index })
-    }
-
-    fn describe(
-        &self,
-        record: RecordId,
-        device: DeviceId,
-        accepted: bool,
-        revoked: bool,
-        journals: &Journals,
-    ) -> Option<ReceiptClaim> {
-        Some(ReceiptClaim {
-            record,
-            number: self.number.to_string(),
-            amount: Money::new(self.amount_minor, self.currency),
-            paid_at: self.paid_at,
-            evidence: self.evidence,
-            test: self.test,
-            device,
-            place: self.key(journals)?.place(),
-            index: self.index,
-            time: self.time,
-            accepted,
-            revoked,
-        })
-    }
-}
-
-const LOWEST: RecordId = RecordId(uuid::Uuid::nil());
 
 fn set(ids: &mut BTreeSet<RecordId>, id: RecordId, present: bool) {
     if present {

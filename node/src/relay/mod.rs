@@ -176,8 +176,8 @@ impl Relay {
     ///
     /// Its ledger is this device in the epoch of its own journal. A restored folder goes on in a
     /// new epoch and so starts frozen: intents addressed to the older epoch are not pushed, their
-    /// callbacks are still booked, and nothing new is pushed until a person names the new epoch
-    /// as the paying relay.
+    /// callbacks are still booked, and nothing is pushed until the owner moves them to the new epoch,
+    /// which names it as the paying relay.
     ///
     /// # Errors
     /// [`StartError`]; nothing runs then.

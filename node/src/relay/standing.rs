@@ -19,8 +19,8 @@ pub enum Standing {
         /// The one that pays.
         named: Ledger,
     },
-    /// The settings name this relay in another epoch, as after a restore: a person must
-    /// reconcile, and name it anew.
+    /// The settings name this relay in another epoch, as after a restore: the owner has to
+    /// move its payments to the new epoch.
     Frozen {
         /// What the settings name.
         named: Ledger,
@@ -127,7 +127,7 @@ pub(super) fn log(standing: &Standing) {
         Standing::Frozen { named } => {
             tracing::error!(
                 epoch = named.epoch,
-                "the settings name an older epoch of this relay, as after a restore: reconcile its payments, then name it anew"
+                "the settings name an older epoch of this relay, as after a restore: on the owner's device, tillmesh payments move --to this relay"
             );
         }
         Standing::Disputed => {

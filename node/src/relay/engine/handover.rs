@@ -49,6 +49,9 @@ impl Engine {
 
     pub(super) async fn hand_over_one(&mut self, payment: &Payment, moving: Moving) -> Result<(), Stopped> {
         let intent = payment.intent;
+        if payment.state != IntentState::Open {
+            return Ok(());
+        }
         let Some(release) = self.release_of(payment, moving) else { return Ok(()) };
         self.waiting.insert(intent, Waiting::Handover);
         if self.asking.contains_key(&intent) {
@@ -129,7 +132,7 @@ impl Engine {
     async fn review_if_old(&self, payment: &Payment) -> Result<(), Stopped> {
         let open_max_ms = u64::try_from(self.config.open_max.as_millis()).unwrap_or(u64::MAX);
         let old = (self.clock)().0.saturating_sub(payment.time.wall().0) >= open_max_ms;
-        if !old || payment.state != IntentState::Open {
+        if !old {
             return Ok(());
         }
         let review = IntentReview {
