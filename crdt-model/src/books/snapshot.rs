@@ -8,7 +8,7 @@ use crate::record::Kind;
 use crate::time::Day;
 
 /// Raised with every change of the layout; books of another version are folded again.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// Why stored books can't be used. Fold the facts again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
