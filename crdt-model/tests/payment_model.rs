@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::collections::BTreeSet;
+use std::io::Write;
 
 use crdt_model::payment::{
     ATTEMPTS_MAX, Answer, Attempt, AttemptEvent, AttemptState, CallbackResult, Effect, Evidence, IntentState,
@@ -386,12 +387,15 @@ fn found(number: u32, charge: u8) -> AttemptEvent {
 fn no_order_of_events_charges_twice_or_loses_money() {
     for liar in [false, true] {
         let checker = Relays { weakness: Weakness::None, liar }.checker().threads(2).spawn_bfs().join();
-        eprintln!(
+        // Written past the capture of passing tests: every run says how much it looked at.
+        writeln!(
+            std::io::stderr(),
             "payment model, provider {}: {} states, depth {}",
             if liar { "that may report a failure wrongly" } else { "that keeps its word" },
             checker.unique_state_count(),
             checker.max_depth()
-        );
+        )
+        .unwrap();
         checker.assert_properties();
         assert!(checker.unique_state_count() > 10_000, "{}", checker.unique_state_count());
         assert!(checker.is_done());
