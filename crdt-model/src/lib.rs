@@ -11,6 +11,7 @@ pub mod entry;
 pub mod frontier;
 pub mod ids;
 pub mod journal;
+pub mod merge;
 pub mod money;
 pub mod page;
 pub mod payment;

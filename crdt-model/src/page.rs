@@ -236,6 +236,7 @@ mod tests {
             method: "POST".to_owned(),
             path: path.to_owned(),
             body: "{}".to_owned(),
+            ..Custom::default()
         })
     }
 

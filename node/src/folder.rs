@@ -260,7 +260,7 @@ pub fn open(folder: &Path, marker: Option<&Path>) -> Result<OpenFolder, FolderEr
     let marker_file = marker.map_or_else(|| folder.join(MARKER_FILE), Path::to_owned);
     let marker = RestoreMarker::new(&file, marker_file);
     let continuity = marker.continuity(reader.as_ref())?;
-    let identity = Identity { genesis, certificate, key, entropy: random()? };
+    let identity = Identity { genesis, certificate, key, entropy: random()?, carries_own: false };
     Ok(OpenFolder { storage, identity, owner, discovery_secret, introducers, continuity, marker })
 }
 

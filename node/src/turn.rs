@@ -299,6 +299,7 @@ mod tests {
             method: "POST".to_owned(),
             path: "/notes".to_owned(),
             body: "{}".to_owned(),
+            ..Custom::default()
         };
         Operation { facts: vec![Fact::Custom(custom)], ..Operation::default() }
     }

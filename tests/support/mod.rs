@@ -118,7 +118,8 @@ impl ShopNet {
             let device = DeviceId(key.verifying_key().to_bytes());
             let name = format!("device {index}");
             let certificate = Certificate::sign(genesis.business(), device, name, role, now, &owner);
-            let identity = Identity { genesis: genesis.clone(), certificate, key, entropy: [0; 32] };
+            let identity =
+                Identity { genesis: genesis.clone(), certificate, key, entropy: [0; 32], carries_own: false };
             net.add(identity, Disk::default());
         }
         net

@@ -52,7 +52,7 @@ pub use totals::DayTotals;
 
 use crate::ids::{DeviceId, RecordId};
 use crate::money::Currency;
-use crate::record::{Fact, Kind, Ledger, LedgerMoved, TENDERS_MAX};
+use crate::record::{DeliveryState, Fact, Kind, Ledger, LedgerMoved, TENDERS_MAX, UpstreamFact};
 use crate::rules::{self, Conflict, Decision, Docket, Subject};
 use crate::time::{Day, Hlc};
 use handoffs::Handoffs;
@@ -77,6 +77,8 @@ pub struct Books {
     docket: Docket,
     /// The conflict of each oversold product.
     oversold: BTreeMap<String, Subject>,
+    /// Where each conflict with the shop's own server was told, and by which device.
+    upstream: BTreeMap<RecordId, (Key, DeviceId)>,
 }
 
 /// What became of a sale.
@@ -447,6 +449,11 @@ impl Books {
         self.docket.decision(conflict)
     }
 
+    /// Every decision about a conflict, the earliest first.
+    pub fn decisions(&self, conflict: RecordId) -> impl Iterator<Item = (Key, &Decision)> {
+        self.docket.decisions(conflict)
+    }
+
     /// Counts a fact everywhere, or takes it back. Receipts are kept apart, with every copy.
     fn count(&mut self, placed: &Placed<'_>, sign: Sign) {
         if let Some((currency, tally)) = tally_of(placed.fact) {
@@ -487,7 +494,8 @@ impl Books {
             }
             Fact::Resolution(resolution) => {
                 let (choice, note) = (resolution.choice.clone(), resolution.note.clone());
-                let decision = Decision { choice, note, device: placed.device, time: placed.time };
+                let fields = resolution.fields.clone();
+                let decision = Decision { choice, note, device: placed.device, time: placed.time, fields };
                 match sign {
                     Sign::Count => self.docket.decide(resolution.conflict, placed.key(), decision),
                     Sign::TakeBack => self.docket.undecide(resolution.conflict, placed.key()),
@@ -509,7 +517,22 @@ impl Books {
             | Fact::HandoffTransferred(_)
             | Fact::HandoffWithdrawn(_)
             | Fact::HandoffDecided(_) => {}
+            Fact::Upstream(fact) => self.judge_upstream(placed, fact, sign),
         }
+    }
+
+    /// An outcome that is a conflict, with where it is; other outcomes are no business of the books.
+    fn judge_upstream(&mut self, placed: &Placed<'_>, fact: &UpstreamFact, sign: Sign) {
+        let UpstreamFact::Outcome(outcome) = fact else { return };
+        if outcome.state != DeliveryState::Conflict {
+            return;
+        }
+        let subject = Subject::Upstream(outcome.operation, outcome.ordinal);
+        match sign {
+            Sign::Count => drop(self.upstream.insert(subject.id(), (placed.key(), placed.device))),
+            Sign::TakeBack => drop(self.upstream.remove(&subject.id())),
+        }
+        self.docket.set(subject, sign == Sign::Count);
     }
 
     /// A decision is a conflict that is decided already; one that came too late is not.
@@ -519,7 +542,8 @@ impl Books {
         if let Some(decision) = &handoff.decision {
             let choice = if decision.to == handoff.giver { rules::GIVER } else { rules::RECEIVER };
             let (device, time) = (decision.device, decision.key.time);
-            let decided = Decision { choice: choice.to_owned(), note: decision.note.clone(), device, time };
+            let decided =
+                Decision { choice: choice.to_owned(), note: decision.note.clone(), device, time, fields: None };
             self.docket.decide(subject.id(), decision.key, decided);
         }
         self.docket.set(subject, handoff.decision.is_some());
@@ -568,6 +592,10 @@ impl Books {
             Subject::HandoffDecided(handoff) => Some(rules::handoff_decided(id, &self.handoff(*handoff)?, state)),
             Subject::HandoffTorn(handoff) => Some(rules::handoff_torn(id, &self.handoff(*handoff)?, state)),
             Subject::Oversold(sku, count) => Some(rules::oversold(id, sku, *count, state)),
+            Subject::Upstream(operation, _) => {
+                let told = self.upstream.get(&id)?;
+                Some(rules::upstream(id, *operation, self.record(*operation), *told, state))
+            }
         }
     }
 
@@ -623,6 +651,7 @@ fn is_only_listed(kind: Kind) -> bool {
         | Kind::HandoffAccepted
         | Kind::HandoffTransferred
         | Kind::HandoffWithdrawn
-        | Kind::HandoffDecided => false,
+        | Kind::HandoffDecided
+        | Kind::Upstream => false,
     }
 }

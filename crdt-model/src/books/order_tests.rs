@@ -14,14 +14,14 @@ use crate::ids::RecordId;
 use crate::money::{Currency, Money};
 use crate::payment::ReviewReason;
 use crate::record::{
-    CashTaken, Check, CodeClaim, Custom, Decline, Evidence, Expense, Fact, FinancialRecord, GiveUp, GiveUpAnswer,
-    Instead, IntentAddressed, IntentConfirmed, IntentReleased, IntentRetry, IntentReview, Kind, Ledger, LedgerMoved,
-    Outcome, OutcomeState, PaymentFact, Progress, Proposal, ReceiptRevoked, Refund, Resolution, Settlement, Stage,
-    Suspense, TenderKind,
+    CashTaken, Check, CodeClaim, Custom, Decline, DeliveryOutcome, DeliveryState, DeliveryWish, Evidence, Expense,
+    Fact, FinancialRecord, GiveUp, GiveUpAnswer, Instead, IntentAddressed, IntentConfirmed, IntentReleased,
+    IntentRetry, IntentReview, Kind, Ledger, LedgerMoved, Outcome, OutcomeState, PaymentFact, Progress, Proposal,
+    ReceiptRevoked, Refund, Resolution, Settlement, Stage, Suspense, TenderKind, UpstreamConflict, UpstreamFact,
 };
 use crate::time::{Day, Hlc, Timestamp};
 
-const KINDS: [Kind; 23] = [
+const KINDS: [Kind; 24] = [
     Kind::Sale,
     Kind::Expense,
     Kind::FinancialRecord,
@@ -45,6 +45,7 @@ const KINDS: [Kind; 23] = [
     Kind::HandoffWithdrawn,
     Kind::HandoffDecided,
     Kind::Payment,
+    Kind::Upstream,
 ];
 
 /// Raw choices, of which a history is made.
@@ -144,6 +145,7 @@ fn fact(before: &[Recorded], what: u8, a: u8, b: u8, seen: Vec<(crate::ids::Jour
         15 => Fact::Decline(Decline { intent: asked(), attempt: 1, code: "1032".into(), reason: String::new() }),
         16 if a.is_multiple_of(2) => Fact::IntentAddressed(IntentAddressed { intent: asked(), ledger }),
         16 => Fact::IntentConfirmed(IntentConfirmed { intent: asked() }),
+        17 if a.is_multiple_of(2) => Fact::Upstream(upstream_fact(before, a, b)),
         18 | 19 => Fact::Payment(payment_fact(before, asked(), a, b)),
         _ if a.is_multiple_of(4) => Fact::Custom(Custom {
             source: source(&key),
@@ -151,6 +153,7 @@ fn fact(before: &[Recorded], what: u8, a: u8, b: u8, seen: Vec<(crate::ids::Jour
             method: "POST".into(),
             path: "/x".into(),
             body: b.to_string(),
+            ..Custom::default()
         }),
         _ => {
             // A decision about some conflict that the facts so far lead to, or about nothing.
@@ -158,9 +161,36 @@ fn fact(before: &[Recorded], what: u8, a: u8, b: u8, seen: Vec<(crate::ids::Jour
             let conflicts: Vec<RecordId> = books.conflicts(false).map(|conflict| conflict.id).collect();
             let conflict = conflicts.get(usize::from(b) % conflicts.len().max(1)).copied();
             let conflict = conflict.unwrap_or(RecordId(uuid::Uuid::from_u128(1)));
-            Fact::Resolution(Resolution { conflict, choice: a.to_string(), note: None })
+            Fact::Resolution(Resolution { conflict, choice: a.to_string(), note: None, fields: None })
         }
     }
+}
+
+/// What a carrier says about an operation, or a person wants.
+fn upstream_fact(before: &[Recorded], a: u8, b: u8) -> UpstreamFact {
+    let operation = before.get(usize::from(b) % before.len().max(1)).map(Recorded::id);
+    let operation = operation.unwrap_or(RecordId(uuid::Uuid::from_u128(1)));
+    let states = [DeliveryState::Synced, DeliveryState::Failed, DeliveryState::Conflict, DeliveryState::Conflict];
+    if a.is_multiple_of(5) {
+        return UpstreamFact::Wish(DeliveryWish { operation, after: 1 });
+    }
+    UpstreamFact::Outcome(DeliveryOutcome {
+        operation,
+        ordinal: u32::from(a % 3),
+        state: states[usize::from(b) % 4],
+        attempts: 1,
+        server_id: None,
+        http_status: Some(409),
+        class: None,
+        code: None,
+        detail: None,
+        conflict: Some(UpstreamConflict::VersionMismatch),
+        strategy: None,
+        server: None,
+        server_tag: None,
+        disputed: Vec::new(),
+        maybe_twice: false,
+    })
 }
 
 /// What is said about payments, of every kind.

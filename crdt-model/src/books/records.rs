@@ -121,7 +121,8 @@ impl CopyOf {
             | Fact::HandoffAccepted(_)
             | Fact::HandoffTransferred(_)
             | Fact::HandoffWithdrawn(_)
-            | Fact::HandoffDecided(_) => (0, false),
+            | Fact::HandoffDecided(_)
+            | Fact::Upstream(_) => (0, false),
         };
         let body = placed.digest.unwrap_or_else(|| body_digest(placed.fact));
         Self { key: placed.key(), body, kind: placed.fact.kind(), mpesa_tenders, ticket }

@@ -216,7 +216,8 @@ impl Shifts {
             | Fact::HandoffAccepted(_)
             | Fact::HandoffTransferred(_)
             | Fact::HandoffWithdrawn(_)
-            | Fact::HandoffDecided(_) => {}
+            | Fact::HandoffDecided(_)
+            | Fact::Upstream(_) => {}
         }
     }
 

@@ -8,7 +8,7 @@ use crate::record::Kind;
 use crate::time::Day;
 
 /// Raised with every change of the layout; books of another version are folded again.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 /// Why stored books can't be used. Fold the facts again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,6 +80,7 @@ impl Books {
             .encode(&self.handoffs)?
             .encode(&self.docket)?
             .encode(&self.oversold)?
+            .encode(&self.upstream)?
             .ok()
     }
 
@@ -94,6 +95,7 @@ impl Books {
             handoffs: decoder.decode()?,
             docket: decoder.decode()?,
             oversold: decoder.decode()?,
+            upstream: decoder.decode()?,
         })
     }
 
@@ -123,7 +125,7 @@ impl Books {
 
 type Written = Result<(), minicbor::encode::Error<<Vec<u8> as minicbor::encode::Write>::Error>>;
 
-const KINDS: [Kind; 23] = [
+const KINDS: [Kind; 24] = [
     Kind::Sale,
     Kind::Expense,
     Kind::FinancialRecord,
@@ -147,4 +149,5 @@ const KINDS: [Kind; 23] = [
     Kind::HandoffWithdrawn,
     Kind::HandoffDecided,
     Kind::Payment,
+    Kind::Upstream,
 ];

@@ -141,7 +141,8 @@ impl Stock {
             | Fact::HandoffAccepted(_)
             | Fact::HandoffTransferred(_)
             | Fact::HandoffWithdrawn(_)
-            | Fact::HandoffDecided(_) => {}
+            | Fact::HandoffDecided(_)
+            | Fact::Upstream(_) => {}
         }
         touched
     }

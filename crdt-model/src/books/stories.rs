@@ -275,7 +275,8 @@ fn the_latest_decision_stands_even_if_it_came_before_its_conflict() {
     let cost = |minor| sale("42", vec![line("BREAD", 1, minor)], TenderKind::Cash);
     let (first, second) = (one.records(1, cost(100)), two.records(2, cost(200)));
     let conflict = books_of(&[&first, &second]).conflicts(true).next().unwrap().id;
-    let decide = |choice: &str| Fact::Resolution(Resolution { conflict, choice: choice.to_owned(), note: None });
+    let decide =
+        |choice: &str| Fact::Resolution(Resolution { conflict, choice: choice.to_owned(), note: None, fields: None });
     let (early, late) = (one.records(3, decide("left")), two.records(4, decide("right")));
     for order in [[&early, &late, &first, &second], [&first, &second, &late, &early]] {
         let books = books_of(&order);

@@ -233,7 +233,8 @@ pub(super) fn tally_of(fact: &Fact) -> Option<(Currency, Tally)> {
         | Fact::HandoffAccepted(_)
         | Fact::HandoffTransferred(_)
         | Fact::HandoffWithdrawn(_)
-        | Fact::HandoffDecided(_) => return None,
+        | Fact::HandoffDecided(_)
+        | Fact::Upstream(_) => return None,
     };
     Some((currency, tally))
 }

@@ -4,7 +4,9 @@
 use minicbor::{Decode, Encode};
 
 use super::sale::{check_tenders, checked_total};
-use super::{FactError, Line, NAME_BYTES_MAX, Source, TEXT_BYTES_MAX, Tender, check_name, check_text};
+use super::{
+    FactError, Line, NAME_BYTES_MAX, Source, TEXT_BYTES_MAX, Tender, VERSION_BYTES_MAX, check_name, check_text,
+};
 use crate::ids::RecordId;
 use crate::money::Currency;
 use crate::time::Timestamp;
@@ -92,11 +94,15 @@ pub struct Resolution {
     /// Why.
     #[n(2)]
     pub note: Option<String>,
+    /// For a conflict with the shop's own server, decided field by field: a JSON object of values.
+    #[n(3)]
+    pub fields: Option<String>,
 }
 
 impl Resolution {
     pub(super) fn check(&self) -> Result<(), FactError> {
         check_name("choice", &self.choice, NAME_BYTES_MAX)?;
+        check_text("fields", self.fields.as_deref().unwrap_or_default(), VERSION_BYTES_MAX)?;
         check_text("note", self.note.as_deref().unwrap_or_default(), TEXT_BYTES_MAX)
     }
 }

@@ -14,6 +14,7 @@ mod receipt;
 mod sale;
 mod shift;
 mod stock;
+mod upstream_fact;
 
 use std::fmt;
 
@@ -37,6 +38,10 @@ pub use receipt::{Decline, Evidence, Receipt};
 pub use sale::{Line, Sale, Tender, TenderKind};
 pub use shift::{ShiftClosed, ShiftOpened};
 pub use stock::{StockCount, StockMovement};
+pub use upstream_fact::{
+    AttemptAnchor, DeliveryOutcome, DeliveryState, DeliveryWish, ErrorClass, Strategy, UpstreamConflict, UpstreamFact,
+    VERSION_BYTES_MAX,
+};
 
 use crate::ids::{BusinessId, JournalId, RecordId};
 use crate::money::MoneyError;
@@ -211,6 +216,9 @@ pub enum Fact {
     /// What else is said about payments.
     #[n(25)]
     Payment(#[n(0)] PaymentFact),
+    /// What is said about delivery to the shop's own server.
+    #[n(35)]
+    Upstream(#[n(0)] UpstreamFact),
 }
 
 /// What kind of record a fact is, for lists and indexes.
@@ -286,6 +294,9 @@ pub enum Kind {
     /// See [`Fact::Payment`].
     #[n(25)]
     Payment,
+    /// See [`Fact::Upstream`].
+    #[n(35)]
+    Upstream,
 }
 
 impl Fact {
@@ -316,6 +327,39 @@ impl Fact {
             Self::HandoffWithdrawn(_) => Kind::HandoffWithdrawn,
             Self::HandoffDecided(_) => Kind::HandoffDecided,
             Self::Payment(_) => Kind::Payment,
+            Self::Upstream(_) => Kind::Upstream,
+        }
+    }
+
+    /// Whether the shop's own server would want to hear of it. The intents of a sale's tenders are
+    /// told with the sale.
+    #[must_use]
+    pub fn is_for_upstream(&self) -> bool {
+        match self {
+            Self::Sale(_)
+            | Self::Expense(_)
+            | Self::FinancialRecord(_)
+            | Self::StockMovement(_)
+            | Self::StockCount(_)
+            | Self::Void(_)
+            | Self::Refund(_)
+            | Self::Custom(_) => true,
+            Self::Intent(intent) => intent.sale.is_none(),
+            Self::ShiftOpened(_)
+            | Self::ShiftClosed(_)
+            | Self::Receipt(_)
+            | Self::Decline(_)
+            | Self::Enrolment(_)
+            | Self::IntentAddressed(_)
+            | Self::IntentConfirmed(_)
+            | Self::Resolution(_)
+            | Self::HandoffOffered(_)
+            | Self::HandoffAccepted(_)
+            | Self::HandoffTransferred(_)
+            | Self::HandoffWithdrawn(_)
+            | Self::HandoffDecided(_)
+            | Self::Payment(_)
+            | Self::Upstream(_) => false,
         }
     }
 
@@ -346,7 +390,8 @@ impl Fact {
             | Self::HandoffAccepted(_)
             | Self::HandoffTransferred(_)
             | Self::HandoffWithdrawn(_)
-            | Self::HandoffDecided(_) => None,
+            | Self::HandoffDecided(_)
+            | Self::Upstream(_) => None,
         };
         owned
             .or_else(|| self.source().map(|source| RecordId::from_client(business, &source.instance, &source.key)))
@@ -376,6 +421,7 @@ impl Fact {
             | Self::IntentConfirmed(_)
             | Self::Resolution(_)
             | Self::Payment(_)
+            | Self::Upstream(_)
             | Self::HandoffAccepted(_)
             | Self::HandoffTransferred(_)
             | Self::HandoffWithdrawn(_)
@@ -405,6 +451,7 @@ impl Fact {
             | Self::IntentConfirmed(_)
             | Self::Resolution(_)
             | Self::Payment(_)
+            | Self::Upstream(_)
             | Self::HandoffOffered(_)
             | Self::HandoffAccepted(_)
             | Self::HandoffTransferred(_)
@@ -438,6 +485,7 @@ impl Fact {
             Self::Custom(fact) => fact.check(),
             Self::Resolution(fact) => fact.check(),
             Self::Payment(fact) => fact.check(),
+            Self::Upstream(fact) => fact.check(),
             Self::HandoffOffered(fact) => fact.check(),
             Self::HandoffAccepted(fact) => fact.check(),
             Self::HandoffWithdrawn(fact) => fact.check(),

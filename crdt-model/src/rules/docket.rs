@@ -52,6 +52,11 @@ impl Docket {
         self.decisions.get(&conflict)?.last_key_value().map(|(_, decision)| decision)
     }
 
+    /// Every decision about a conflict, the earliest first.
+    pub(crate) fn decisions(&self, conflict: RecordId) -> impl Iterator<Item = (Key, &Decision)> {
+        self.decisions.get(&conflict).into_iter().flatten().map(|(key, decision)| (*key, decision))
+    }
+
     pub(crate) fn state(&self, conflict: RecordId) -> ConflictState {
         self.decision(conflict).cloned().map_or(ConflictState::Open, ConflictState::Resolved)
     }

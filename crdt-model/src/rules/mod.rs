@@ -8,6 +8,7 @@ mod oversold;
 mod paid_twice;
 mod same_id;
 mod ticket;
+mod upstream;
 mod voided_and_paid;
 
 use minicbor::{Decode, Encode};
@@ -19,10 +20,13 @@ pub(crate) use oversold::oversold;
 pub(crate) use paid_twice::paid_twice;
 pub(crate) use same_id::same_id;
 pub(crate) use ticket::ticket_closed_twice;
+pub(crate) use upstream::upstream;
+pub use upstream::{CLIENT, SERVER};
 pub(crate) use voided_and_paid::voided_and_paid;
 
 use crate::entry::Place;
 use crate::ids::{DeviceId, RecordId, domain_hash, hash_uuid};
+use crate::record::DeliveryOutcome;
 use crate::time::Hlc;
 
 /// What kind of conflict it is.
@@ -58,6 +62,9 @@ pub enum ConflictKind {
     /// against it. The transfer counts.
     #[n(8)]
     HandoffTorn,
+    /// The shop's own server has something else than what a till recorded.
+    #[n(9)]
+    Upstream,
 }
 
 /// Something that a person should decide.
@@ -118,6 +125,9 @@ pub struct Decision {
     /// When.
     #[n(3)]
     pub time: Hlc,
+    /// What was decided field by field, as a JSON object.
+    #[n(4)]
+    pub fields: Option<String>,
 }
 
 /// What a conflict between facts is about.
@@ -141,11 +151,17 @@ pub(crate) enum Subject {
     /// A handoff.
     #[n(5)]
     HandoffTorn(#[n(0)] RecordId),
+    /// An operation, and which of its outcomes.
+    #[n(6)]
+    Upstream(#[n(0)] RecordId, #[n(1)] u32),
 }
 
 impl Subject {
     /// The id of the conflict about it.
     pub(crate) fn id(&self) -> RecordId {
+        if let Self::Upstream(operation, ordinal) = self {
+            return DeliveryOutcome::conflict_id(*operation, *ordinal);
+        }
         let (tag, record, text): (&[u8], _, _) = match self {
             Self::Contested(record) => (b"same id", Some(record), ""),
             Self::VoidedAndPaid(intent) => (b"voided and paid", Some(intent), ""),
@@ -153,6 +169,7 @@ impl Subject {
             Self::HandoffDecided(handoff) => (b"handoff decided", Some(handoff), ""),
             Self::HandoffTorn(handoff) => (b"handoff torn", Some(handoff), ""),
             Self::Oversold(sku, count) => (b"oversold", count.as_ref(), sku.as_str()),
+            Self::Upstream(operation, _) => (b"upstream", Some(operation), ""),
         };
         let record = record.map(|record| record.0.into_bytes());
         let record = record.as_ref().map_or(&[][..], |bytes| &bytes[..]);

@@ -12,7 +12,7 @@ use crate::entry::{After, Body, Class, ENTRY_BYTES_MAX, Entry, EntryError, Part,
 use crate::ids::{EntryHash, JournalId, RecordId, domain_hash};
 use crate::journal::{MARK_EVERY_BYTES, MARK_EVERY_ENTRIES, sign_mark};
 use crate::money::Currency;
-use crate::record::{Fact, FactError, Intent, PaymentFact, TenderKind};
+use crate::record::{Fact, FactError, Intent, PaymentFact, TenderKind, UpstreamFact};
 use crate::time::{Hlc, Timestamp};
 
 /// One business operation: facts and edits, applied whole or not at all.
@@ -121,6 +121,9 @@ impl Shop {
         parts.extend(Part::of(PartKind::Changes, None, &changes));
         body.changes = changes;
         let records = (0..body.facts.len()).filter_map(|index| body.record_id(self.business(), place, index)).collect();
+        if self.identity.carries_own && body.facts.iter().any(Fact::is_for_upstream) {
+            body.facts.push(Fact::Upstream(UpstreamFact::Carried));
+        }
         let entry = Entry {
             class: class_of(&body),
             page: self.next_page(now, u32::try_from(body.facts.len()).unwrap_or(u32::MAX)),
@@ -179,7 +182,8 @@ impl Shop {
             | Fact::Resolution(_)
             | Fact::HandoffTransferred(_)
             | Fact::HandoffWithdrawn(_)
-            | Fact::HandoffDecided(_) => expected,
+            | Fact::HandoffDecided(_)
+            | Fact::Upstream(_) => expected,
         };
         if used == expected { Ok(()) } else { Err(ActError::WrongCurrency { expected }) }
     }

@@ -16,6 +16,7 @@ mod handoff;
 mod holdings;
 mod lazy;
 mod promises;
+mod queue_config;
 mod receive;
 mod send;
 mod settings;
@@ -28,6 +29,7 @@ use ed25519_dalek::SigningKey;
 pub use act::{ActError, Acted, Operation, Phone};
 pub use fork::Split;
 pub use handoff::HandoffError;
+pub use queue_config::{OPERATION_TYPES, QUEUE_FIELDS, QueueConfig, QueueField, QueueKind, UPSTREAM_RELAY};
 pub use settings::{
     PAYING_RELAY, PAYING_SHORTCODE, PAYMENT_PROVIDERS, PROMISE_AMOUNT_MAX, PROMISE_DAY_MAX, PROMISE_DEVICE_MAX,
     PROMISE_PHONE_MAX, PromiseLimits, REQUIRE_KNOWN_SKU, Settings,
@@ -56,6 +58,8 @@ pub struct Identity {
     pub key: SigningKey,
     /// Randomness from the edge, fresh at every start; new journals take their nonce from it.
     pub entropy: [u8; 32],
+    /// What this device records from now on it carries to the shop's own server itself.
+    pub carries_own: bool,
 }
 
 impl std::fmt::Debug for Identity {

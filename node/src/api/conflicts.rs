@@ -171,7 +171,7 @@ fn decide(conflict: &Conflict, body: ResolveBody) -> Result<Planned, Problem> {
     if !conflict.sides.is_empty() && !conflict.sides.iter().any(|side| side.label == choice) {
         return Err(no_such_side());
     }
-    let fact = Fact::Resolution(Resolution { conflict: conflict.id, choice, note: body.note });
+    let fact = Fact::Resolution(Resolution { conflict: conflict.id, choice, note: body.note, fields: None });
     let operation = Operation { facts: vec![fact], ..Operation::default() };
     Ok(Planned { operation, record: Some(conflict.id), ..Planned::default() })
 }
@@ -297,5 +297,6 @@ const fn kind_word(kind: ConflictKind) -> &'static str {
         ConflictKind::Field => "field",
         ConflictKind::HandoffDecided => "handoff_decided",
         ConflictKind::HandoffTorn => "handoff_torn",
+        ConflictKind::Upstream => "upstream",
     }
 }

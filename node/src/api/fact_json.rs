@@ -1,6 +1,8 @@
 //! Facts in JSON, as documents show them. A payer's phone number is in no fact.
 
-use crdt_model::record::{Fact, Kind, Ledger, Line, PaymentFact, Tender, TenderKind};
+use crdt_model::record::{
+    ErrorClass, Fact, Kind, Ledger, Line, PaymentFact, Strategy, Tender, TenderKind, UpstreamConflict, UpstreamFact,
+};
 use crdt_model::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -33,6 +35,7 @@ pub(super) const fn kind_word(kind: Kind) -> &'static str {
         Kind::HandoffWithdrawn => "handoff_withdrawn",
         Kind::HandoffDecided => "handoff_decided",
         Kind::Payment => "payment_note",
+        Kind::Upstream => "delivery",
     }
 }
 
@@ -104,7 +107,38 @@ pub(super) fn fact_json(fact: &Fact) -> Value {
         | Fact::HandoffWithdrawn(_)
         | Fact::HandoffDecided(_) => handoff_json(fact),
         Fact::Payment(fact) => payment_json(fact),
+        Fact::Upstream(fact) => upstream_json(fact),
     }
+}
+
+fn upstream_json(fact: &UpstreamFact) -> Value {
+    match fact {
+        UpstreamFact::Outcome(outcome) => json!({
+            "operation": outcome.operation.to_string(),
+            "outcome": outcome.ordinal,
+            "status": outcome.state.word(),
+            "attempts": outcome.attempts,
+            "server_id": outcome.server_id,
+            "http_status": outcome.http_status,
+            "error_class": outcome.class.map(ErrorClass::word),
+            "error_code": outcome.code,
+            "error": outcome.detail,
+            "conflict_type": outcome.conflict.map(UpstreamConflict::word),
+            "strategy": outcome.strategy.map(Strategy::word),
+            "server": outcome.server.as_deref().map(given_json),
+            "server_tag": outcome.server_tag,
+            "disputed": outcome.disputed,
+            "maybe_twice": outcome.maybe_twice,
+        }),
+        UpstreamFact::Wish(wish) => json!({ "operation": wish.operation.to_string(), "retry_after": wish.after }),
+        UpstreamFact::Carried => json!({ "carrier": "till" }),
+        UpstreamFact::Anchor(anchor) => json!({ "attempts_through": anchor.through }),
+    }
+}
+
+/// JSON that somebody else wrote; as a text if it is none.
+pub(super) fn given_json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
 }
 
 fn till_json(fact: &Fact) -> Value {

@@ -266,5 +266,5 @@ fn identity() -> Identity {
     let key = SigningKey::from_bytes(&[1; 32]);
     let device = DeviceId(key.verifying_key().to_bytes());
     let certificate = Certificate::sign(genesis.business(), device, "relay".to_owned(), Role::Relay, BEGAN, &owner);
-    Identity { genesis, certificate, key, entropy: [1; 32] }
+    Identity { genesis, certificate, key, entropy: [1; 32], carries_own: false }
 }

@@ -131,7 +131,7 @@ impl Till {
         let device = DeviceId(key.verifying_key().to_bytes());
         let name = format!("till {number}");
         let certificate = Certificate::sign(genesis.business(), device, name, role, Timestamp(1), &owner);
-        let identity = Identity { genesis, certificate, key, entropy: [number; 32] };
+        let identity = Identity { genesis, certificate, key, entropy: [number; 32], carries_own: false };
 
         let storage = MemoryDisk::new().open();
         let changes = broadcast::Sender::new(256);

@@ -61,7 +61,7 @@ pub(super) fn identity(number: u8, role: Role, currency: Currency) -> Identity {
     let device = DeviceId(key.verifying_key().to_bytes());
     let name = format!("device {number}");
     let certificate = Certificate::sign(genesis.business(), device, name, role, genesis.founded, &owner);
-    Identity { genesis, certificate, key, entropy: [number; 32] }
+    Identity { genesis, certificate, key, entropy: [number; 32], carries_own: false }
 }
 
 impl Device {
