@@ -21,5 +21,8 @@ pub mod shop_handle;
 pub mod shop_loop;
 pub mod simulation;
 pub mod storage;
+pub mod queue;
 mod turn;
+#[cfg(any())]
+pub mod upstream;
 mod ways;

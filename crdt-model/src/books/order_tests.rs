@@ -190,6 +190,7 @@ fn upstream_fact(before: &[Recorded], a: u8, b: u8) -> UpstreamFact {
         server_tag: None,
         disputed: Vec::new(),
         maybe_twice: false,
+        decided: None,
     })
 }
 

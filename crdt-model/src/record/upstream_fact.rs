@@ -4,6 +4,7 @@
 use minicbor::{Decode, Encode};
 
 use super::{FactError, NAME_BYTES_MAX, TEXT_BYTES_MAX, check_name, check_text};
+use crate::books::Key;
 use crate::ids::RecordId;
 
 /// The largest version of a record, by the server or a client, that an outcome carries.
@@ -149,6 +150,9 @@ pub struct DeliveryOutcome {
     /// The server may have taken it twice: it was sent again after a crash, and does not honour keys.
     #[n(14)]
     pub maybe_twice: bool,
+    /// The person's decision that it follows, if it follows one.
+    #[n(15)]
+    pub decided: Option<Key>,
 }
 
 /// A person wants a failed operation tried again.

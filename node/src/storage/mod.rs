@@ -206,11 +206,15 @@ pub enum Rows {
     Quarantine,
     /// The restore marker's half in the file.
     Marker,
+    /// Operations on their way to the shop's own server; can be rebuilt from the journals.
+    Queue,
+    /// Calls of the shop's own server: those under way, and the chain of those that ended.
+    AttemptLog,
 }
 
 impl Rows {
     /// Every kind.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Local,
         Self::Journals,
         Self::Snapshot,
@@ -221,6 +225,8 @@ impl Rows {
         Self::Answers,
         Self::Quarantine,
         Self::Marker,
+        Self::Queue,
+        Self::AttemptLog,
     ];
 }
 

@@ -65,6 +65,8 @@ pub(super) fn rows_byte(rows: Rows) -> u8 {
         Rows::Answers => 8,
         Rows::Quarantine => 9,
         Rows::Marker => 10,
+        Rows::Queue => 11,
+        Rows::AttemptLog => 12,
     }
 }
 

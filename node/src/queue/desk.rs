@@ -1,0 +1,584 @@
+//! Where the queue is asked and changed: it catches up with the journals first, so that an answer
+//! costs what is new. The only writer of the queue's rows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crdt_model::entry::Place;
+use crdt_model::ids::{BusinessId, DeviceId, JournalId, RecordId};
+use crdt_model::record::{DeliveryState, DeliveryWish, Fact, Role, Source, UpstreamFact};
+use crdt_model::shop::{Operation, Shop};
+use crdt_model::time::{Hlc, Timestamp};
+use tokio::sync::Mutex as Turn;
+
+use super::projection::{Batch, Counters, ENTRIES_MAX, Mapping, Scope, put, read_row, remove};
+use super::row::{OpRow, QueueStatus};
+use super::rules::Offline;
+use super::sync::Carrying;
+use super::{keys, operation};
+use crate::shop_handle::{ReadError, RecordError, ShopHandle, Stopped};
+use crate::storage::{Keys, ReadLimits, RowWrite, Rows, StorageError};
+
+/// Where the queue is asked and changed.
+#[derive(Debug)]
+pub struct Desk {
+    shop: ShopHandle,
+    turn: Turn<Option<Known>>,
+    offline: Offline,
+    carrier: Mutex<Option<Carrying>>,
+    network: Mutex<Option<String>>,
+}
+
+/// What is kept at hand of the stored rows.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    counters: Counters,
+    /// How far each journal was read, and how far of it a relay was seen to hold.
+    read: BTreeMap<JournalId, (u64, u64)>,
+}
+
+/// Why the queue can't be asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeskError {
+    /// The node has stopped.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// Something stored can't be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Something can't be recorded.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+impl From<StorageError> for DeskError {
+    fn from(error: StorageError) -> Self {
+        Self::Read(error.into())
+    }
+}
+
+/// Which operations are listed.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of these statuses, in this order; all if empty.
+    pub statuses: Vec<QueueStatus>,
+    /// Of this type.
+    pub operation_type: Option<String>,
+    /// Recorded on this device.
+    pub device: Option<DeviceId>,
+}
+
+/// A page of operations.
+#[derive(Debug, Clone, Default)]
+pub struct Listing {
+    /// The operations: by status, and in each the oldest first.
+    pub items: Vec<Shown>,
+    /// Where the next page begins.
+    pub next: Option<String>,
+}
+
+/// An operation with its row.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// The operation.
+    pub id: RecordId,
+    /// Its row.
+    pub row: OpRow,
+    /// Its fact, where there is one.
+    pub fact: Option<Fact>,
+}
+
+struct View {
+    business: BusinessId,
+    scope: Scope,
+    made_for: String,
+    journals: Vec<Journal>,
+    quarantined: BTreeSet<Place>,
+}
+
+struct Journal {
+    id: JournalId,
+    device: DeviceId,
+    from: u64,
+    applied: u64,
+    relay_holds: u64,
+}
+
+/// The most rows that one page looks at.
+const LOOKS_MAX: usize = 5_000;
+
+impl Desk {
+    /// The queue of a running shop.
+    #[must_use]
+    pub fn new(shop: ShopHandle) -> Self {
+        Self {
+            shop,
+            turn: Turn::new(None),
+            offline: Offline::default(),
+            carrier: Mutex::new(None),
+            network: Mutex::new(None),
+        }
+    }
+
+    /// What may be recorded offline.
+    #[must_use]
+    pub fn offline(&self) -> &Offline {
+        &self.offline
+    }
+
+    /// Learns the business's rules again.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn learn_rules(&self) -> Result<(), Stopped> {
+        self.offline.learn(self.shop.ask(Shop::queue_config).await?);
+        Ok(())
+    }
+
+    /// The carrier that runs on this node, if one does.
+    #[must_use]
+    pub fn carrier(&self) -> Option<Carrying> {
+        self.carrier.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes a carrier known, or takes it away.
+    pub fn set_carrier(&self, carrier: Option<Carrying>) {
+        *self.carrier.lock().unwrap_or_else(PoisonError::into_inner) = carrier;
+    }
+
+    /// The network that this device is on, as its app last said.
+    #[must_use]
+    pub fn network_type(&self) -> Option<String> {
+        self.network.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The app says which network this device is on.
+    pub fn hear_network(&self, network_type: &str) {
+        let mut heard = self.network.lock().unwrap_or_else(PoisonError::into_inner);
+        if heard.as_deref() != Some(network_type) {
+            *heard = Some(network_type.chars().take(NETWORK_CHARS_MAX).collect());
+        }
+    }
+
+    /// Whether operations of this node go to the shop's own server.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn is_engaged(&self) -> Result<bool, Stopped> {
+        if self.carrier().is_some() {
+            return Ok(true);
+        }
+        self.shop.ask(|shop| shop.upstream_relay().is_some()).await
+    }
+
+    /// Reads what is new in the journals; gives the operations that changed.
+    ///
+    /// # Errors
+    /// [`DeskError`].
+    pub async fn catch_up(&self) -> Result<Vec<RecordId>, DeskError> {
+        let mut turn = self.turn.lock().await;
+        self.caught_up(&mut turn).await.map(|(_, touched)| touched)
+    }
+
+    /// How many operations there are in each status.
+    ///
+    /// # Errors
+    /// [`DeskError`].
+    pub async fn counters(&self) -> Result<Counters, DeskError> {
+        let mut turn = self.turn.lock().await;
+        let (known, _) = self.caught_up(&mut turn).await?;
+        Ok(known.counters)
+    }
+
+    /// Changes an operation's row, and writes other rows in the same commit.
+    ///
+    /// # Errors
+    /// [`DeskError`].
+    pub(crate) async fn change(
+        &self,
+        id: RecordId,
+        more: Vec<RowWrite>,
+        change: impl FnOnce(&mut OpRow) + Send,
+    ) -> Result<(), DeskError> {
+        let mut turn = self.turn.lock().await;
+        self.caught_up(&mut turn).await?;
+        let Some(known) = turn.as_mut() else { return Ok(()) };
+        let view = self.view().await?;
+        let mut batch = Batch::new(Arc::clone(self.shop.reader()), view.business, view.scope);
+        batch.change(id, change)?;
+        let mut counters = known.counters.clone();
+        let (mut writes, _) = batch.finish(&mut counters);
+        writes.extend(more);
+        writes.push(counters_row(&counters));
+        self.shop.write_rows(writes).await?;
+        known.counters = counters;
+        Ok(())
+    }
+
+    /// One operation.
+    ///
+    /// # Errors
+    /// [`DeskError`].
+    pub async fn one(&self, id: RecordId) -> Result<Option<Shown>, DeskError> {
+        let Some(row) = read_row(self.shop.reader().as_ref(), id)? else { return Ok(None) };
+        Ok(Some(self.shown(id, row)?))
+    }
+
+    /// The operation of a client's own id.
+    ///
+    /// # Errors
+    /// [`DeskError`].
+    pub fn named(&self, source: &Source) -> Result<Option<RecordId>, DeskError> {
+        let row = self.shop.reader().row(Rows::Queue, &keys::temporary_of(source))?;
+        Ok(row.and_then(|value| keys::id_of(&value)))
+    }
+
+    /// What the server calls a record.
+    ///
+    /// # Errors
+    /// [`DeskError`].
+    pub fn mapping(&self, id: RecordId) -> Result<Option<Mapping>, DeskError> {
+        let row = self.shop.reader().row(Rows::Queue, &keys::mapping(id))?;
+        Ok(row.and_then(|value| minicbor::decode(&value).ok()))
+    }
+
+    /// A page of operations.
+    ///
+    /// # Errors
+    /// [`DeskError`]; `Ok(None)` for a cursor that is none of ours.
+    pub async fn list(
+        &self,
+        filter: &Filter,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<Option<Listing>, DeskError> {
+        self.catch_up().await?;
+        let statuses = if filter.statuses.is_empty() { QueueStatus::ALL.to_vec() } else { filter.statuses.clone() };
+        let after = match cursor.map(parse_cursor) {
+            Some(None) => return Ok(None),
+            Some(Some(after)) => Some(after),
+            None => None,
+        };
+        let begun = after.and_then(|(status, ..)| statuses.iter().position(|other| *other == status));
+        let mut listing = Listing::default();
+        let mut looks = 0;
+        for status in statuses.into_iter().skip(begun.unwrap_or_default()) {
+            let mut behind = after.filter(|(at, ..)| *at == status).map(|(_, time, id)| keys::listed(status, time, id));
+            loop {
+                let prefix = keys::listed_prefix(status);
+                let limits = ReadLimits { entries_max: 256, bytes_max: usize::MAX };
+                let selected = Keys { prefix: &prefix, after: behind.as_deref() };
+                let page = self.shop.reader().rows(Rows::Queue, selected, limits)?;
+                for row in &page.rows {
+                    let Some((time, id)) = keys::listed_at(&row.key) else { continue };
+                    if listing.items.len() == limit || looks == LOOKS_MAX {
+                        listing.next = Some(written_before(&listing, behind.as_deref(), status));
+                        return Ok(Some(listing));
+                    }
+                    looks += 1;
+                    behind = Some(keys::listed(status, time, id));
+                    let Some(stored) = read_row(self.shop.reader().as_ref(), id)? else { continue };
+                    if filter.admits(&stored) {
+                        listing.items.push(self.shown(id, stored)?);
+                    }
+                }
+                if !page.more {
+                    break;
+                }
+            }
+        }
+        Ok(Some(listing))
+    }
+
+    /// Operations of a status, the oldest first, without their facts.
+    pub(crate) fn in_status(&self, status: QueueStatus, count_max: usize) -> Result<Vec<(RecordId, OpRow)>, DeskError> {
+        let limits = ReadLimits { entries_max: count_max, bytes_max: usize::MAX };
+        let prefix = keys::listed_prefix(status);
+        let page = self.shop.reader().rows(Rows::Queue, Keys { prefix: &prefix, after: None }, limits)?;
+        let mut found = Vec::with_capacity(page.rows.len());
+        for row in page.rows {
+            let Some((_, id)) = keys::listed_at(&row.key) else { continue };
+            found.extend(read_row(self.shop.reader().as_ref(), id)?.map(|row| (id, row)));
+        }
+        Ok(found)
+    }
+
+    /// Asks for failed operations to be tried again: some, or all. Gives how many there were.
+    ///
+    /// # Errors
+    /// [`DeskError`].
+    pub async fn retry(&self, only: Option<RecordId>) -> Result<u64, DeskError> {
+        self.catch_up().await?;
+        let failed = match only {
+            Some(id) => read_row(self.shop.reader().as_ref(), id)?.map(|row| (id, row)).into_iter().collect(),
+            None => self.in_status(QueueStatus::Failed, RETRIES_MAX)?,
+        };
+        let failed = failed.iter().filter(|(_, row)| row.status() == Some(QueueStatus::Failed));
+        let wishes: Vec<Fact> = failed
+            .filter_map(|(id, row)| {
+                let (ordinal, _, outcome) = row.outcome.as_ref()?;
+                let wish = DeliveryWish { operation: *id, after: *ordinal };
+                (outcome.state == DeliveryState::Failed).then_some(Fact::Upstream(UpstreamFact::Wish(wish)))
+            })
+            .collect();
+        let count = wishes.len() as u64;
+        for some in wishes.chunks(WISHES_AN_ENTRY) {
+            self.shop.record(Operation { facts: some.to_vec(), ..Operation::default() }).await?;
+        }
+        self.catch_up().await?;
+        if let Some(carrier) = self.carrier() {
+            carrier.look();
+        }
+        Ok(count)
+    }
+
+    /// Takes away the rows of operations that were synced, and recorded before a time. What is not
+    /// synced stays. Gives how many went.
+    ///
+    /// # Errors
+    /// [`DeskError`].
+    pub async fn clean_up(&self, before: Timestamp) -> Result<u64, DeskError> {
+        let mut turn = self.turn.lock().await;
+        self.caught_up(&mut turn).await?;
+        let Some(known) = turn.as_mut() else { return Ok(0) };
+        let horizon = Hlc::from_wall(before);
+        let mut gone = 0;
+        loop {
+            let synced = self.in_status(QueueStatus::Synced, ENTRIES_MAX)?;
+            let old = |row: &OpRow| row.recorded.as_ref().is_some_and(|recorded| recorded.time < horizon);
+            let some: Vec<_> = synced.iter().filter(|(_, row)| old(row)).collect();
+            if some.is_empty() {
+                break;
+            }
+            gone += some.len() as u64;
+            let mut counters = known.counters.clone();
+            counters.cleared_before = counters.cleared_before.max(horizon);
+            let mut writes: Vec<RowWrite> =
+                some.iter().flat_map(|(id, row)| remove(*id, row, &mut counters)).collect();
+            writes.extend(some.iter().map(|(id, _)| delete(keys::mapping(*id))));
+            let named = some.iter().filter_map(|(_, row)| row.recorded.as_ref()?.source.as_ref());
+            writes.extend(named.map(|source| delete(keys::temporary_of(source))));
+            writes.push(counters_row(&counters));
+            self.shop.write_rows(writes).await?;
+            known.counters = counters;
+        }
+        Ok(gone)
+    }
+
+    fn shown(&self, id: RecordId, row: OpRow) -> Result<Shown, DeskError> {
+        let Some(recorded) = row.recorded.as_ref().filter(|recorded| recorded.for_upstream) else {
+            return Ok(Shown { id, row, fact: None });
+        };
+        let index = usize::try_from(recorded.index).unwrap_or(usize::MAX);
+        let entry = self.shop.entry(recorded.place)?;
+        let body = entry.map(|entry| entry.body()).transpose().map_err(ReadError::from)?;
+        Ok(Shown { id, fact: body.and_then(|body| body.facts.into_iter().nth(index)), row })
+    }
+
+    async fn view(&self) -> Result<View, Stopped> {
+        let view = self.shop.ask(|shop| {
+            let device = shop.device();
+            let relay = shop.certificate().role == Role::Relay;
+            let mut journals: Vec<Journal> = shop
+                .journals()
+                .map(|journal| Journal {
+                    id: journal.id(),
+                    device: journal.info.device(),
+                    from: journal.info.before_first().0.max(journal.base).saturating_add(1),
+                    applied: journal.applied,
+                    relay_holds: shop.relay_holds(journal.id()),
+                })
+                .collect();
+            // Own operations come before what others say of them.
+            journals.sort_by_key(|journal| (journal.device != device, journal.id));
+            let forks = shop.journals().filter(|journal| journal.info.fork.is_some()).count();
+            View {
+                business: shop.business(),
+                scope: if relay { Scope::Everybody } else { Scope::Own(device) },
+                made_for: format!("layout 1, relay {relay}, forks {forks}"),
+                journals,
+                quarantined: shop.quarantine().map(|one| one.place).collect(),
+            }
+        });
+        view.await
+    }
+
+    async fn caught_up(&self, turn: &mut Option<Known>) -> Result<(Known, Vec<RecordId>), DeskError> {
+        if turn.is_none() {
+            *turn = Some(self.load()?);
+        }
+        let view = self.view().await?;
+        let known = turn.get_or_insert_default();
+        if known.counters.made_for != view.made_for {
+            self.begin_anew(known, &view.made_for).await?;
+        }
+        let mut touched = Vec::new();
+        for journal in &view.journals {
+            self.read(known, &view, journal, &mut touched).await?;
+        }
+        for journal in view.journals.iter().filter(|journal| view.scope == Scope::Own(journal.device)) {
+            self.acknowledge(known, &view, journal, &mut touched).await?;
+        }
+        Ok((known.clone(), touched))
+    }
+
+    async fn read(
+        &self,
+        known: &mut Known,
+        view: &View,
+        journal: &Journal,
+        touched: &mut Vec<RecordId>,
+    ) -> Result<(), DeskError> {
+        loop {
+            let (read, acknowledged) = known.read.get(&journal.id).copied().unwrap_or((0, 0));
+            let from = read.saturating_add(1).max(journal.from);
+            if from > journal.applied {
+                return Ok(());
+            }
+            let skip = |seq| view.quarantined.contains(&Place { journal: journal.id, seq });
+            let mut batch = Batch::new(Arc::clone(self.shop.reader()), view.business, view.scope);
+            let last = batch.read(journal.id, journal.device, from..=journal.applied, &skip)?;
+            if let Scope::Own(own) = view.scope {
+                let others = self.of_others(batch.strangers(), own).await?;
+                batch.forget(&others);
+            }
+            let mut counters = known.counters.clone();
+            let (mut writes, some) = batch.finish(&mut counters);
+            writes.push(watermark_row(journal.id, (last, acknowledged)));
+            writes.push(counters_row(&counters));
+            self.shop.write_rows(writes).await?;
+            known.counters = counters;
+            known.read.insert(journal.id, (last, acknowledged));
+            touched.extend(some);
+        }
+    }
+
+    /// Which of these operations are other devices'.
+    async fn of_others(&self, ids: Vec<RecordId>, own: DeviceId) -> Result<Vec<RecordId>, Stopped> {
+        if ids.is_empty() {
+            return Ok(ids);
+        }
+        let others = self.shop.ask(move |shop| {
+            let is_other = |id: &RecordId| shop.books().record(*id).is_some_and(|at| at.device != own);
+            ids.into_iter().filter(is_other).collect()
+        });
+        others.await
+    }
+
+    async fn acknowledge(
+        &self,
+        known: &mut Known,
+        view: &View,
+        journal: &Journal,
+        touched: &mut Vec<RecordId>,
+    ) -> Result<(), DeskError> {
+        let (read, acknowledged) = known.read.get(&journal.id).copied().unwrap_or((0, 0));
+        let through = journal.relay_holds.min(read);
+        if through <= acknowledged {
+            return Ok(());
+        }
+        loop {
+            let mut batch = Batch::new(Arc::clone(self.shop.reader()), view.business, view.scope);
+            let more = batch.acknowledged(journal.id, through)?;
+            let mut counters = known.counters.clone();
+            let (mut writes, some) = batch.finish(&mut counters);
+            if !more {
+                writes.push(watermark_row(journal.id, (read, through)));
+            }
+            writes.push(counters_row(&counters));
+            self.shop.write_rows(writes).await?;
+            known.counters = counters;
+            touched.extend(some);
+            if !more {
+                known.read.insert(journal.id, (read, through));
+                return Ok(());
+            }
+        }
+    }
+
+    fn load(&self) -> Result<Known, DeskError> {
+        let reader = self.shop.reader();
+        let counters = reader.row(Rows::Queue, keys::COUNTERS)?;
+        let counters: Counters = counters.and_then(|bytes| minicbor::decode(&bytes).ok()).unwrap_or_default();
+        let prefix = keys::watermark_prefix();
+        let page = reader.rows(Rows::Queue, Keys { prefix: &prefix, after: None }, ReadLimits::NONE)?;
+        let read = page.rows.iter().filter_map(|row| {
+            Some((keys::watermark_journal(&row.key)?, minicbor::decode::<(u64, u64)>(&row.value).ok()?))
+        });
+        Ok(Known { counters, read: read.collect() })
+    }
+
+    /// Throws the rows away, to make them anew from the journals.
+    async fn begin_anew(&self, known: &mut Known, made_for: &str) -> Result<(), DeskError> {
+        loop {
+            let limits = ReadLimits { entries_max: 1_024, bytes_max: usize::MAX };
+            let page = self.shop.reader().rows(Rows::Queue, Keys::default(), limits)?;
+            if page.rows.is_empty() {
+                break;
+            }
+            self.shop.write_rows(page.rows.into_iter().map(|row| delete(row.key)).collect()).await?;
+        }
+        let counters = Counters {
+            made_for: made_for.to_owned(),
+            cleared_before: known.counters.cleared_before,
+            ..Counters::default()
+        };
+        self.shop.write_rows(vec![counters_row(&counters)]).await?;
+        *known = Known { counters, ..Known::default() };
+        Ok(())
+    }
+}
+
+impl Filter {
+    fn admits(&self, row: &OpRow) -> bool {
+        let Some(recorded) = &row.recorded else { return false };
+        self.operation_type.as_ref().is_none_or(|kind| *kind == recorded.operation_type)
+            && self.device.is_none_or(|device| device == recorded.device)
+    }
+}
+
+impl Shown {
+    /// The operation as a server hears of it.
+    #[must_use]
+    pub fn described(&self) -> Option<operation::Described> {
+        operation::describe(self.fact.as_ref()?, self.id)
+    }
+}
+
+/// The cursor behind what was looked at last.
+fn written_before(listing: &Listing, behind: Option<&[u8]>, status: QueueStatus) -> String {
+    let at = behind.and_then(keys::listed_at);
+    let last = listing.items.last().and_then(|shown| {
+        Some((shown.row.status()?, shown.row.recorded.as_ref()?.time, shown.id))
+    });
+    let (status, time, id) = match (at, last) {
+        (Some((time, id)), _) => (status, time, id),
+        (None, Some(last)) => last,
+        (None, None) => (status, Hlc(0), RecordId(uuid::Uuid::nil())),
+    };
+    format!("{}_{:x}_{id}", status.word(), time.0)
+}
+
+fn parse_cursor(cursor: &str) -> Option<(QueueStatus, Hlc, RecordId)> {
+    let (status, rest) = cursor.split_once('_')?;
+    let (time, id) = rest.split_once('_')?;
+    Some((QueueStatus::parse(status)?, Hlc(u64::from_str_radix(time, 16).ok()?), id.parse().ok()?))
+}
+
+fn counters_row(counters: &Counters) -> RowWrite {
+    put(keys::COUNTERS.to_vec(), minicbor::to_vec(counters).unwrap_or_default())
+}
+
+fn watermark_row(journal: JournalId, read: (u64, u64)) -> RowWrite {
+    put(keys::watermark(journal), minicbor::to_vec(read).unwrap_or_default())
+}
+
+fn delete(key: Vec<u8>) -> RowWrite {
+    RowWrite { rows: Rows::Queue, key, value: None }
+}
+
+const NETWORK_CHARS_MAX: usize = 32;
+/// The most failed operations that one call tries again.
+const RETRIES_MAX: usize = 10_000;
+const WISHES_AN_ENTRY: usize = 200;

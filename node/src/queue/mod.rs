@@ -1,0 +1,19 @@
+//! The queue: every operation on its way to the shop's own server, as the journals tell it. A
+//! projection behind a watermark; thrown away and rebuilt, it says the same. docs/queue.md explains.
+
+pub mod attempts;
+mod desk;
+pub mod fold;
+mod keys;
+mod operation;
+mod projection;
+mod row;
+pub(crate) mod rules;
+mod sync;
+
+pub use desk::{Desk, DeskError, Filter, Listing, Shown};
+pub use operation::{Described, SALE_PLACE, describe};
+pub use projection::{Counters, Mapping};
+pub use row::{Decided, OpRow, QueueStatus, Recorded, Tries, TryError};
+pub use rules::{Offline, OfflineRefused};
+pub use sync::{Carrying, Command, Schedule, SyncSummary};

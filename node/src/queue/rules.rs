@@ -1,0 +1,98 @@
+//! What may be recorded while no relay is connected, as the business configured it. Kept ready, so
+//! that nobody who is allowed everything is asked anything.
+
+use std::sync::RwLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crdt_model::record::Role;
+use crdt_model::shop::{QueueConfig, Shop};
+
+/// Why something may not be recorded now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OfflineRefused {
+    /// The business records nothing without its relay.
+    #[error("this shop records nothing while its relay is away: connect this device, or enable offline_mode_enabled")]
+    Disabled,
+    /// The business does not record this type without its relay.
+    #[error("{operation_type} may not be recorded while the relay is away: connect this device, or allow it offline")]
+    NotAllowed {
+        /// The type.
+        operation_type: String,
+    },
+    /// Too much waits.
+    #[error("{waiting} operations wait, and max_queue_size is {max}: connect this device; sales are always taken")]
+    QueueFull {
+        /// How many wait.
+        waiting: u64,
+        /// How many may.
+        max: u64,
+    },
+}
+
+/// The rules, ready to be asked.
+#[derive(Debug, Default)]
+pub struct Offline {
+    /// Nobody is refused for being offline.
+    restricted: AtomicBool,
+    config: RwLock<QueueConfig>,
+}
+
+impl Offline {
+    /// Takes the business's present rules.
+    pub fn learn(&self, config: QueueConfig) {
+        let restricted = !config.offline_mode_enabled || !config.refused_offline.is_empty();
+        self.restricted.store(restricted, Ordering::Relaxed);
+        if let Ok(mut kept) = self.config.write() {
+            *kept = config;
+        }
+    }
+
+    /// Whether a sale has to be checked at all.
+    #[must_use]
+    pub fn restricts(&self) -> bool {
+        self.restricted.load(Ordering::Relaxed)
+    }
+
+    /// The rules, as last learnt.
+    #[must_use]
+    pub fn config(&self) -> QueueConfig {
+        self.config.read().map(|config| config.clone()).unwrap_or_default()
+    }
+}
+
+/// Whether an operation may be recorded now. Only a shop that has a relay can be offline.
+///
+/// # Errors
+/// [`OfflineRefused`].
+pub(crate) fn check(shop: &Shop, operation_type: &str, urgent: bool) -> Result<(), OfflineRefused> {
+    let mut relays = shop.members().filter(|member| member.role == Role::Relay).peekable();
+    if relays.peek().is_none() || shop.certificate().role == Role::Relay {
+        return Ok(());
+    }
+    let config = shop.queue_config();
+    if !relay_is_connected(shop) {
+        if !config.offline_mode_enabled {
+            return Err(OfflineRefused::Disabled);
+        }
+        if !config.allows_offline(operation_type) {
+            return Err(OfflineRefused::NotAllowed { operation_type: operation_type.to_owned() });
+        }
+    }
+    let waiting = shop.status().pending;
+    if waiting >= config.max_queue_size {
+        if urgent {
+            tracing::error!(waiting, max = config.max_queue_size, "the queue is full: a sale is taken all the same");
+            return Ok(());
+        }
+        return Err(OfflineRefused::QueueFull { waiting, max: config.max_queue_size });
+    }
+    Ok(())
+}
+
+pub(crate) fn relay_is_connected(shop: &Shop) -> bool {
+    shop.peers().iter().any(|peer| {
+        let relay = peer.certificate.as_ref().is_some_and(|certificate| certificate.role == Role::Relay);
+        relay && !peer.links.is_empty()
+    })
+}
