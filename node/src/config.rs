@@ -49,6 +49,8 @@ pub struct Config {
     pub marker: Option<PathBuf>,
     /// The M-PESA credentials file of a relay: without one, a relay only stores.
     pub mpesa: Option<PathBuf>,
+    /// The upstream file: how to reach the shop's own server, if it has one.
+    pub upstream: Option<PathBuf>,
     /// Where a relay's payment callbacks arrive: apart from the API, because the provider has
     /// to reach it.
     pub callbacks: SocketAddr,
@@ -73,6 +75,7 @@ impl Default for Config {
             bluetooth_pause_seconds: 8,
             marker: None,
             mpesa: None,
+            upstream: None,
             callbacks: SocketAddr::from((Ipv4Addr::LOCALHOST, 7472)),
             callback_base_url: None,
             stale_intent_minutes: 30,
@@ -160,7 +163,7 @@ impl Config {
             problem: error.to_string().trim_end().to_owned(),
         })?;
         let folder = path.parent().unwrap_or_else(|| Path::new(""));
-        for file in [&mut config.marker, &mut config.mpesa].into_iter().flatten() {
+        for file in [&mut config.marker, &mut config.mpesa, &mut config.upstream].into_iter().flatten() {
             *file = folder.join(&*file);
         }
         Ok(config)

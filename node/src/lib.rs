@@ -16,13 +16,13 @@ mod links;
 pub mod node;
 pub mod operations;
 pub mod payments;
+pub mod queue;
 pub mod relay;
 pub mod shop_handle;
 pub mod shop_loop;
 pub mod simulation;
 pub mod storage;
-pub mod queue;
 mod turn;
-#[cfg(any())]
+
 pub mod upstream;
 mod ways;

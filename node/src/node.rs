@@ -23,10 +23,12 @@ use crate::folder::{self, FolderError, OpenFolder, Running};
 use crate::join::{Admissions, Invitation, InviteError, JOIN_PROTOCOL};
 use crate::links::LinkTable;
 use crate::operations::MoveWords;
+use crate::queue::Desk;
 use crate::shop_handle::ShopHandle;
 use crate::shop_loop::{LoopError, ShopLoop};
 use crate::storage::Continuity;
 use crate::turn::Attendant;
+use crate::upstream::{Upstream, UpstreamConfig};
 use crate::ways::{Carrying, Ways};
 
 /// Hints a slow listener may lag behind before it misses some.
@@ -56,6 +58,9 @@ pub struct NodeConfig {
     pub bluetooth_l2cap: bool,
     /// What the radio may be used for.
     pub bluetooth_budget: BluetoothBudget,
+    /// The shop's own server. A relay sends it what it heard from the tills; a till what it records
+    /// itself from now on.
+    pub upstream: Option<UpstreamConfig>,
 }
 
 impl NodeConfig {
@@ -72,6 +77,7 @@ impl NodeConfig {
             bluetooth: BluetoothChoice::Off,
             bluetooth_l2cap: true,
             bluetooth_budget: BluetoothBudget::default(),
+            upstream: None,
         }
     }
 }
@@ -92,6 +98,9 @@ pub enum StartError {
     /// The system gives no thread.
     #[error("the system gives no thread for the shop ({0}): end some other programs")]
     Thread(#[source] std::io::Error),
+    /// The way to the shop's own server.
+    #[error(transparent)]
+    Upstream(#[from] crate::upstream::StartError),
     /// The API's address.
     #[error("the API can't listen on {address} ({source}): stop what uses it, or choose another with --api")]
     Api {
@@ -115,6 +124,8 @@ pub struct Node {
     admissions: Arc<Admissions>,
     device: DeviceId,
     role: Role,
+    desk: Arc<Desk>,
+    upstream: Option<Upstream>,
     stop: watch::Sender<bool>,
     ended: watch::Receiver<Option<String>>,
     tasks: Vec<JoinHandle<()>>,
@@ -139,7 +150,7 @@ impl Node {
     /// # Errors
     /// [`StartError`].
     pub async fn start_opened(config: NodeConfig, opened: OpenFolder) -> Result<Self, StartError> {
-        let OpenFolder { storage, identity, owner, discovery_secret, introducers, continuity, marker } = opened;
+        let OpenFolder { storage, mut identity, owner, discovery_secret, introducers, continuity, marker } = opened;
         let begin_epoch = match continuity {
             Continuity::Same => false,
             Continuity::Broken { reason } => {
@@ -151,6 +162,8 @@ impl Node {
         let changes = broadcast::Sender::new(CHANGES_KEPT);
         let (device, role) = (identity.certificate.device, identity.certificate.role);
         let genesis = identity.genesis.clone();
+        identity.carries_own = config.upstream.is_some() && role != Role::Relay;
+        let carrier = identity.clone();
         let secret_key = identity.key.to_bytes();
 
         let link_ids = LinkIds::default();
@@ -174,7 +187,7 @@ impl Node {
         let carrying =
             Carrying { ways: ways.clone(), table: links, shop: shop.clone(), admissions: Arc::clone(&admissions) };
         let mut node = Self {
-            shop,
+            shop: shop.clone(),
             ways,
             carrying: carrying.clone(),
             link_ids,
@@ -183,6 +196,8 @@ impl Node {
             admissions,
             device,
             role,
+            desk: Arc::new(Desk::new(shop)),
+            upstream: None,
             stop,
             ended: watch_ended,
             tasks: Vec::new(),
@@ -191,6 +206,11 @@ impl Node {
             running: None,
         };
         node.carrying_tasks = carrying.start(events, bluetooth);
+        node.tasks.push(tokio::spawn(queue_watch(Arc::clone(&node.desk), node.shop.clone(), node.stop.subscribe())));
+        if let Some(upstream) = config.upstream.clone() {
+            let (shop, desk) = (node.shop.clone(), Arc::clone(&node.desk));
+            node.upstream = Some(Upstream::start(shop, &carrier, desk, upstream).await?);
+        }
         if let Some(address) = config.api {
             node.serve_api(&config, address).await?;
         }
@@ -207,7 +227,9 @@ impl Node {
             admissions: Arc::clone(&self.admissions),
             ended: self.ended.clone(),
         };
-        let router = crate::api::router(crate::api::ApiState::new(self.shop.clone(), Arc::new(control)));
+        let router = crate::api::router(
+            crate::api::ApiState::new(self.shop.clone(), Arc::new(control)).with_desk(Arc::clone(&self.desk)),
+        );
         let mut stopping = self.stop.subscribe();
         self.tasks.push(tokio::spawn(async move {
             let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
@@ -224,6 +246,12 @@ impl Node {
     #[must_use]
     pub fn shop(&self) -> &ShopHandle {
         &self.shop
+    }
+
+    /// Its queue.
+    #[must_use]
+    pub fn desk(&self) -> &Arc<Desk> {
+        &self.desk
     }
 
     /// Its links, for others that bring some.
@@ -315,6 +343,9 @@ impl Node {
     /// The reason, if the last snapshot could not be written. Nothing acknowledged is lost.
     pub async fn stop(mut self) -> Result<(), String> {
         self.stop.send_replace(true);
+        if let Some(upstream) = self.upstream.take() {
+            upstream.stop().await;
+        }
         self.ways.shutdown().await;
         // Those that the app has supplied know nothing of it.
         self.carrying.table.close_all();
@@ -428,6 +459,31 @@ impl NodeControl for Control {
         self.ended.borrow().clone()
     }
 }
+
+/// Keeps the rules for offline work at hand, and tells once when too much waits.
+async fn queue_watch(desk: Arc<Desk>, shop: ShopHandle, mut stop: watch::Receiver<bool>) {
+    let mut full = false;
+    loop {
+        if desk.learn_rules().await.is_err() {
+            return;
+        }
+        let max = desk.offline().config().max_queue_size;
+        let asked = shop.ask(|shop| (shop.status().pending, crate::queue::rules::has_relay(shop))).await;
+        let Ok((waiting, has_relay)) = asked else { return };
+        let now_full = has_relay && waiting >= max;
+        if now_full && !full {
+            tracing::error!(waiting, max, "the queue is full: sales are still taken, other operations are not");
+        }
+        full = now_full;
+        let told = stop.wait_for(|stop| *stop);
+        if tokio::time::timeout(QUEUE_WATCH_EVERY, told).await.is_ok() {
+            return;
+        }
+    }
+}
+
+/// A change of the rules on another device applies here after so long at most.
+const QUEUE_WATCH_EVERY: Duration = Duration::from_secs(2);
 
 fn spawn_loop(
     attendant: Attendant,

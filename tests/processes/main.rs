@@ -17,3 +17,6 @@ mod links;
 mod node;
 mod payments;
 mod till_and_provider;
+mod upstream;
+#[path = "../support/upstream.rs"]
+mod upstream_server;

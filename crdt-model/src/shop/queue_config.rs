@@ -95,7 +95,7 @@ pub const QUEUE_FIELDS: [QueueField; 24] = [
     strategy("stock_adjustment_conflict_strategy", None),
     number("synced_expire_days", 30, 1, 3_650),
     flag("delta_sync", true),
-    flag("compress", true),
+    flag("compress", false),
     flag("wifi_only", false),
     number("data_budget_mb_per_day", 0, 0, 1_000_000),
     number("off_peak_start_minute", 0, 0, 24 * 60),

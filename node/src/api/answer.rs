@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use crdt_model::entry::Place;
 use crdt_model::ids::RecordId;
-use crdt_model::record::{Role, Source};
-use crdt_model::shop::{Acted, Shop};
+use crdt_model::record::{Fact, Role, Source};
+use crdt_model::shop::{Acted, Operation, Shop};
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
@@ -18,6 +18,7 @@ use super::caller::Caller;
 use super::problem::{Problem, ProblemDocument};
 use super::state::ApiState;
 use crate::operations::{Planned, Warning};
+use crate::queue::{describe, rules};
 use crate::shop_handle::Stopped;
 
 /// A relay's word arrives without a hint of its own, so it is looked for this often.
@@ -110,14 +111,29 @@ pub(super) async fn record(
     answer: Answer,
 ) -> Result<Response, Problem> {
     let operation = std::mem::take(&mut planned.operation);
-    let acted = match planned.limit.take() {
-        None => state.shop.record(operation).await?,
-        Some(limit) => {
-            let plan = move |shop: &Shop| limit.check(shop).map(|()| (operation, ())).map_err(Problem::from);
-            state.shop.record_planned(plan).await?.0
-        }
+    let limit = planned.limit.take();
+    let plan = move |shop: &Shop| {
+        check_offline(shop, &operation)?;
+        limit.map_or(Ok(()), |limit| limit.check(shop))?;
+        Ok::<_, Problem>((operation, ()))
     };
+    let acted = state.shop.record_planned(plan).await?.0;
     self::answer(state, caller, source, acted, planned, answer).await
+}
+
+/// What the business lets nobody record now. What was recorded before is only answered again.
+pub(super) fn check_offline(shop: &Shop, operation: &Operation) -> Result<(), Problem> {
+    let Some(fact) = operation.facts.iter().find(|fact| fact.is_for_upstream()) else { return Ok(()) };
+    let place = RecordId::from_place(shop.own_journal(), u64::MAX, 0);
+    if fact.source().is_some() {
+        let record = fact.record_id(shop.business(), shop.own_journal(), u64::MAX, 0);
+        if record != place && shop.books().record(record).is_some() {
+            return Ok(());
+        }
+    }
+    let operation_type = describe(fact, place).map(|described| described.operation_type).unwrap_or_default();
+    rules::check(shop, &operation_type, matches!(fact, Fact::Sale(_)))?;
+    Ok(())
 }
 
 /// Answers for an operation that is durable.

@@ -22,6 +22,8 @@ const INSTANCE: &str = "api";
 pub(super) struct Caller {
     instance: String,
     key: Option<String>,
+    /// The network that the app is on.
+    pub(super) network: Option<String>,
     pub(super) wait: Duration,
 }
 
@@ -64,7 +66,21 @@ impl FromRequestParts<ApiState> for Caller {
             let detail = format!("wait is at most {WAIT_MS_MAX} milliseconds");
             return Err(Problem::at(Code::BadParameter, "wait", detail));
         }
+        if let Some(network) = header(parts, "x-network-type")? {
+            state.desk.hear_network(&network);
+        }
+        let online = match header(parts, "x-is-online")?.as_deref() {
+            None | Some("true" | "1") => true,
+            Some("false" | "0") => false,
+            Some(_) => {
+                let detail = "the header X-Is-Online must be true or false";
+                return Err(Problem::at(Code::BadParameter, "x-is-online", detail));
+            }
+        };
+        // Who knows that there is no network waits for nobody.
+        let wait = if online { wait } else { 0 };
         Ok(Self {
+            network: header(parts, "x-network-type")?,
             instance: header(parts, "x-device-id")?.unwrap_or_else(|| INSTANCE.to_owned()),
             key: header(parts, "idempotency-key")?,
             wait: Duration::from_millis(wait),
@@ -73,6 +89,11 @@ impl FromRequestParts<ApiState> for Caller {
 }
 
 impl Caller {
+    /// Whose ids its own are.
+    pub(super) fn instance(&self) -> &str {
+        &self.instance
+    }
+
     /// The name that the caller gave the operation.
     pub(super) async fn source(&self, state: &ApiState, body: &impl Named) -> Result<Option<Source>, Problem> {
         if let Some(business) = body.business_id() {

@@ -5,8 +5,8 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use crdt_model::document::{DocumentId, FieldEdit, FieldValue, parse_key};
 use crdt_model::ids::RecordId;
-use crdt_model::record::{Fact, Resolution};
-use crdt_model::rules::{Conflict, ConflictKind, ConflictState};
+use crdt_model::record::{Fact, Resolution, UpstreamConflict, UpstreamFact};
+use crdt_model::rules::{CLIENT, Conflict, ConflictKind, ConflictState, Decision, SERVER, Side};
 use crdt_model::shop::{Operation, Shop};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -14,12 +14,14 @@ use utoipa::{IntoParams, ToSchema};
 use super::answer::{Answer, Changes, record};
 use super::body::{Body, Query};
 use super::caller::{Caller, named};
-use super::fact_json::fact_json;
+use super::fact_json::{fact_json, given_json};
 use super::list::{Listed, Page, bad_cursor};
 use super::problem::{Code, Problem, path_id};
 use super::state::ApiState;
 use super::values::{field_json, recorded_at};
 use crate::operations::{Planned, stored_fact};
+use crate::queue::describe;
+use crate::upstream::resolve::MERGED;
 
 /// Which conflicts.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -42,6 +44,10 @@ pub(super) struct ResolveBody {
     /// Another value, for a conflict of kind `field`.
     #[schema(value_type = Option<Object>)]
     value: Option<serde_json::Value>,
+    /// For a conflict of kind `upstream`: values of single fields, over what merges by itself;
+    /// `null` takes a field away. `choice` is `client`, `server`, or `merge` for both.
+    #[schema(value_type = Option<Object>)]
+    fields: Option<serde_json::Map<String, serde_json::Value>>,
     /// Why.
     note: Option<String>,
 }
@@ -53,7 +59,7 @@ named!(ResolveBody);
 pub(super) struct ConflictView {
     id: String,
     /// same_id_other_body, voided_and_paid, paid_twice, double_claim, oversold,
-    /// ticket_closed_twice or field.
+    /// ticket_closed_twice, handoff_decided, handoff_torn, upstream or field.
     kind: &'static str,
     /// open or resolved.
     state: &'static str,
@@ -72,6 +78,26 @@ pub(super) struct ConflictView {
     sides: Vec<SideView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     resolution: Option<DecisionView>,
+    /// Every decision about it, the earliest first; the last one counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    history: Vec<DecisionView>,
+    /// For `upstream`: what the server said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<UpstreamView>,
+}
+
+/// What the shop's own server has against an operation.
+#[derive(Debug, Serialize, ToSchema)]
+struct UpstreamView {
+    /// DUPLICATE, VERSION_MISMATCH, DELETED or MANUAL.
+    conflict_type: Option<&'static str>,
+    /// The fields that both sides changed apart, as paths.
+    disputed: Vec<String>,
+    /// What the client last saw.
+    #[schema(value_type = Option<Object>)]
+    base: Option<serde_json::Value>,
+    server_id: Option<String>,
+    detail: Option<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -92,6 +118,10 @@ struct SideView {
 #[derive(Debug, Serialize, ToSchema)]
 struct DecisionView {
     choice: String,
+    /// What was decided field by field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    fields: Option<serde_json::Value>,
     note: Option<String>,
     device: String,
     at: String,
@@ -166,12 +196,41 @@ fn decide(conflict: &Conflict, body: ResolveBody) -> Result<Planned, Problem> {
         let detail = "value is only for a conflict of kind field: pick a side with choice";
         return Err(Problem::at(Code::InvalidField, "value", detail));
     }
+    if conflict.kind == ConflictKind::Upstream {
+        return decide_upstream(conflict, body);
+    }
+    if body.fields.is_some() {
+        let detail = "fields is only for a conflict of kind upstream: pick a side with choice";
+        return Err(Problem::at(Code::InvalidField, "fields", detail));
+    }
     let choice = body.choice.ok_or_else(choice_missing)?;
     // Oversold stock has no sides: a person says in their own words what was done.
     if !conflict.sides.is_empty() && !conflict.sides.iter().any(|side| side.label == choice) {
         return Err(no_such_side());
     }
     let fact = Fact::Resolution(Resolution { conflict: conflict.id, choice, note: body.note, fields: None });
+    let operation = Operation { facts: vec![fact], ..Operation::default() };
+    Ok(Planned { operation, record: Some(conflict.id), ..Planned::default() })
+}
+
+/// Against the shop's own server: a side, both, or single fields over what merges by itself.
+fn decide_upstream(conflict: &Conflict, body: ResolveBody) -> Result<Planned, Problem> {
+    let choice = match (body.choice, &body.fields) {
+        (Some(choice), _) => choice,
+        (None, Some(_)) => MERGED.to_owned(),
+        (None, None) => return Err(choice_missing()),
+    };
+    if ![CLIENT, SERVER, MERGED].contains(&choice.as_str()) {
+        let detail = "choice must be client, server or merge";
+        return Err(Problem::at(Code::InvalidField, "choice", detail));
+    }
+    if body.fields.is_some() && choice != MERGED {
+        let detail = "fields goes with the choice merge: leave one of them out";
+        return Err(Problem::at(Code::InvalidField, "fields", detail));
+    }
+    let fields = body.fields.map(|fields| serde_json::Value::Object(fields).to_string());
+    let fact = Fact::Resolution(Resolution { conflict: conflict.id, choice, note: body.note, fields });
+    fact.check()?;
     let operation = Operation { facts: vec![fact], ..Operation::default() };
     Ok(Planned { operation, record: Some(conflict.id), ..Planned::default() })
 }
@@ -234,8 +293,14 @@ fn field_conflicts(shop: &Shop) -> Vec<(RecordId, FieldConflict)> {
 
 async fn fact_view(state: &ApiState, conflict: Conflict) -> Result<ConflictView, Problem> {
     let mut sides = Vec::with_capacity(conflict.sides.len());
+    let mut upstream = None;
     for side in conflict.sides {
         let fact = stored_fact(&state.shop, side.place, side.index).await?;
+        if conflict.kind == ConflictKind::Upstream {
+            let value = upstream_side(fact.as_ref(), conflict.record, &mut upstream);
+            sides.push(side_view(side, value));
+            continue;
+        }
         sides.push(SideView {
             label: side.label,
             counted: side.counted,
@@ -246,12 +311,11 @@ async fn fact_view(state: &ApiState, conflict: Conflict) -> Result<ConflictView,
     }
     let (word, resolution) = match conflict.state {
         ConflictState::Open => ("open", None),
-        ConflictState::Resolved(decision) => {
-            let at = recorded_at(decision.time);
-            let device = decision.device.to_string();
-            ("resolved", Some(DecisionView { choice: decision.choice, note: decision.note, device, at }))
-        }
+        ConflictState::Resolved(decision) => ("resolved", Some(decision_view(decision))),
     };
+    let id = conflict.id;
+    let history =
+        state.shop.ask(move |shop| shop.books().decisions(id).map(|(_, one)| one.clone()).collect::<Vec<_>>()).await?;
     Ok(ConflictView {
         id: conflict.id.to_string(),
         kind: kind_word(conflict.kind),
@@ -262,7 +326,61 @@ async fn fact_view(state: &ApiState, conflict: Conflict) -> Result<ConflictView,
         field: None,
         sides,
         resolution,
+        history: history.into_iter().map(decision_view).collect(),
+        upstream,
     })
+}
+
+fn decision_view(decision: Decision) -> DecisionView {
+    DecisionView {
+        choice: decision.choice,
+        fields: decision.fields.as_deref().map(given_json),
+        note: decision.note,
+        device: decision.device.to_string(),
+        at: recorded_at(decision.time),
+    }
+}
+
+fn side_view(side: Side, value: serde_json::Value) -> SideView {
+    SideView {
+        label: side.label,
+        counted: side.counted,
+        device: Some(side.device.to_string()),
+        recorded_at: Some(recorded_at(side.time)),
+        value,
+    }
+}
+
+/// What a side would have at the server; what the server said besides goes into `upstream`.
+fn upstream_side(
+    fact: Option<&Fact>,
+    operation: Option<RecordId>,
+    upstream: &mut Option<UpstreamView>,
+) -> serde_json::Value {
+    let about = upstream.get_or_insert(UpstreamView {
+        conflict_type: None,
+        disputed: Vec::new(),
+        base: None,
+        server_id: None,
+        detail: None,
+    });
+    match fact {
+        Some(Fact::Upstream(UpstreamFact::Outcome(outcome))) => {
+            about.conflict_type = outcome.conflict.map(UpstreamConflict::word);
+            about.disputed.clone_from(&outcome.disputed);
+            about.server_id.clone_from(&outcome.server_id);
+            about.detail.clone_from(&outcome.detail);
+            outcome.server.as_deref().map(given_json).unwrap_or_default()
+        }
+        Some(fact) => {
+            if let Fact::Custom(custom) = fact {
+                about.base = custom.base.as_deref().map(given_json);
+            }
+            let described = operation.and_then(|operation| describe(fact, operation));
+            described.map(|described| described.body).unwrap_or_default()
+        }
+        None => serde_json::Value::Null,
+    }
 }
 
 fn field_view(id: RecordId, conflict: FieldConflict) -> ConflictView {
@@ -283,6 +401,8 @@ fn field_view(id: RecordId, conflict: FieldConflict) -> ConflictView {
         field: Some(conflict.field),
         sides: sides.collect(),
         resolution: None,
+        history: Vec::new(),
+        upstream: None,
     }
 }
 

@@ -21,6 +21,9 @@ mod imports;
 mod ledger_moves;
 mod list;
 mod offline;
+mod offline_config;
+mod offline_queue;
+mod offline_sync;
 mod payment_care;
 mod payments;
 mod peers;
@@ -136,7 +139,13 @@ fn paths() -> OpenApiRouter<ApiState> {
         .routes(routes!(imports::create))
         .routes(routes!(offline::status))
         .routes(routes!(offline::pending))
-        .routes(routes!(offline::sync))
+        .routes(routes!(offline::history))
+        .routes(routes!(offline_sync::sync))
+        .routes(routes!(offline_sync::sync_one))
+        .routes(routes!(offline_sync::retry))
+        .routes(routes!(offline_queue::queue))
+        .routes(routes!(offline_queue::cleanup))
+        .routes(routes!(offline_config::config, offline_config::correct))
         .routes(routes!(events::events))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))

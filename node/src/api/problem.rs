@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::control::ControlError;
 use crate::operations::{PlanError, State};
+use crate::queue::{DeskError, OfflineRefused};
 use crate::shop_handle::{ReadError, RecordError, Stopped};
 
 macro_rules! codes {
@@ -56,6 +57,7 @@ codes! {
     OperationIdMismatch "operation_id_mismatch" 400 "Two different ids for one operation";
     HostNotAllowed "host_not_allowed" 421 "The request is for another host";
     OriginNotAllowed "origin_not_allowed" 403 "The request comes from another site";
+    OfflineNotAllowed "offline_not_allowed" 403 "This may not be recorded while the relay is away";
     NotFound "not_found" 404 "There is no such thing";
     UnknownBusiness "unknown_business" 404 "There is no such business here";
     MethodNotAllowed "method_not_allowed" 405 "This can't be done to that";
@@ -99,6 +101,8 @@ codes! {
     Unreadable "unreadable" 500 "Something stored can't be read";
     NodeStopped "node_stopped" 503 "The node has stopped";
     NotReady "not_ready" 503 "The node is not ready";
+    OfflineDisabled "offline_disabled" 503 "Nothing is recorded while the relay is away";
+    QueueFull "queue_full" 507 "Too many operations wait";
 }
 
 /// An error, as it is answered.
@@ -293,6 +297,27 @@ impl From<ActError> for Problem {
             return Self::new(Code::InvalidField, detail);
         }
         Self::new(Code::TooLarge, detail)
+    }
+}
+
+impl From<OfflineRefused> for Problem {
+    fn from(refused: OfflineRefused) -> Self {
+        let code = match refused {
+            OfflineRefused::Disabled => Code::OfflineDisabled,
+            OfflineRefused::NotAllowed { .. } => Code::OfflineNotAllowed,
+            OfflineRefused::QueueFull { .. } => Code::QueueFull,
+        };
+        Self::new(code, refused.to_string())
+    }
+}
+
+impl From<DeskError> for Problem {
+    fn from(error: DeskError) -> Self {
+        match error {
+            DeskError::Stopped(stopped) => stopped.into(),
+            DeskError::Read(error) => error.into(),
+            DeskError::Record(error) => error.into(),
+        }
     }
 }
 

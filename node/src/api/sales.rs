@@ -15,7 +15,7 @@ use crdt_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::answer::{Answer, Changes, Creates, answer, record};
+use super::answer::{Answer, Changes, Creates, answer, check_offline, record};
 use super::body::{Body, Query};
 use super::caller::{Caller, named};
 use super::list::{Listed, Page};
@@ -203,9 +203,13 @@ pub(super) async fn create(
     if prepared.has_promises() {
         operations::check_promises(&state.shop, &prepared.promises()).await?;
     }
+    let restricted = state.desk.offline().restricts();
     // One visit to the shop: a sale is what tills wait for.
     let plan = move |shop: &Shop| {
         let Planned { operation, warnings, .. } = prepared.plan(shop).map_err(Problem::from)?;
+        if restricted {
+            check_offline(shop, &operation)?;
+        }
         Ok::<_, Problem>((operation, warnings))
     };
     let (acted, warnings) = state.shop.record_planned(plan).await?;

@@ -8,6 +8,8 @@ use crdt_model::record::Role;
 use tokio::sync::OnceCell;
 
 use super::control::NodeControl;
+use super::offline_sync::SyncTurn;
+use crate::queue::Desk;
 use crate::shop_handle::{ShopHandle, Stopped};
 
 /// What every request needs.
@@ -16,6 +18,8 @@ pub struct ApiState {
     pub(super) shop: ShopHandle,
     pub(super) node: Arc<dyn NodeControl>,
     pub(super) hosts: Arc<[String]>,
+    pub(super) desk: Arc<Desk>,
+    pub(super) syncing: SyncTurn,
     fixed: Arc<OnceCell<Fixed>>,
 }
 
@@ -34,13 +38,21 @@ impl ApiState {
     /// The API of a running shop, on loopback names only.
     #[must_use]
     pub fn new(shop: ShopHandle, node: Arc<dyn NodeControl>) -> Self {
-        Self { shop, node, hosts: Arc::from([]), fixed: Arc::new(OnceCell::new()) }
+        let desk = Arc::new(Desk::new(shop.clone()));
+        Self { shop, node, hosts: Arc::from([]), desk, syncing: SyncTurn::default(), fixed: Arc::new(OnceCell::new()) }
     }
 
     /// Also answers requests for these host names.
     #[must_use]
     pub fn with_hosts(mut self, hosts: Vec<String>) -> Self {
         self.hosts = hosts.into();
+        self
+    }
+
+    /// Asks the node's own queue.
+    #[must_use]
+    pub fn with_desk(mut self, desk: Arc<Desk>) -> Self {
+        self.desk = desk;
         self
     }
 

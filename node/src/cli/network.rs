@@ -1,6 +1,7 @@
 //! The flags of commands that serve, over the environment, over the config file.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use tokio::signal;
 
@@ -28,6 +29,10 @@ pub(super) struct NetworkArgs {
     /// given, auto, unless only loopback is listened on
     #[arg(long, env = "TILLMESH_BLUETOOTH", value_name = "ADAPTER|auto|off")]
     bluetooth: Option<BluetoothChoice>,
+    /// The upstream file: how to reach the shop's own server. A relay sends it what it heard from the
+    /// tills, a till what it records from now on
+    #[arg(long, env = "TILLMESH_UPSTREAM", value_name = "FILE")]
+    upstream: Option<PathBuf>,
     /// No links over the local network: Bluetooth alone
     #[arg(long, conflicts_with_all = ["listen", "peers"])]
     no_lan: bool,
@@ -48,6 +53,7 @@ impl NetworkArgs {
         }
         config.mdns = if self.no_mdns { Some(false) } else { self.mdns.or(config.mdns) };
         config.bluetooth = self.bluetooth.clone().or(config.bluetooth);
+        config.upstream = self.upstream.clone().or(config.upstream);
         if self.no_lan || self.no_network {
             config.listen.clear();
             config.peers.clear();

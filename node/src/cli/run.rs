@@ -7,6 +7,7 @@ use super::{Context, output};
 use crate::config::Config;
 use crate::folder::{self, OpenFolder};
 use crate::node::{Node, NodeConfig};
+use crate::upstream::UpstreamConfig;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -44,6 +45,7 @@ pub(super) fn node_config(context: &Context, config: &Config) -> anyhow::Result<
         bluetooth: config.bluetooth_choice(),
         bluetooth_l2cap: config.bluetooth_l2cap,
         bluetooth_budget: config.bluetooth_budget(),
+        upstream: config.upstream.as_deref().map(UpstreamConfig::load).transpose()?,
     })
 }
 

@@ -175,11 +175,7 @@ impl ChainEnd {
 pub fn under_way_row(operation: RecordId, call: Option<&UnderWay>) -> RowWrite {
     let mut key = vec![UNDER_WAY];
     key.extend(operation.0.as_bytes());
-    RowWrite {
-        rows: Rows::AttemptLog,
-        key,
-        value: call.map(|call| minicbor::to_vec(call).unwrap_or_default()),
-    }
+    RowWrite { rows: Rows::AttemptLog, key, value: call.map(|call| minicbor::to_vec(call).unwrap_or_default()) }
 }
 
 /// Calls that were under way when the node ended.

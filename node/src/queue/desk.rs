@@ -58,6 +58,9 @@ impl From<StorageError> for DeskError {
     }
 }
 
+/// A change of a row.
+pub(crate) type RowChange = Box<dyn FnOnce(&mut OpRow) + Send>;
+
 /// Which operations are listed.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
@@ -191,22 +194,25 @@ impl Desk {
         Ok(known.counters)
     }
 
-    /// Changes an operation's row, and writes other rows in the same commit.
+    /// Changes rows as the carrier knows them, and writes others in the same commit.
     ///
     /// # Errors
     /// [`DeskError`].
     pub(crate) async fn change(
         &self,
-        id: RecordId,
+        changes: Vec<(RecordId, RowChange)>,
         more: Vec<RowWrite>,
-        change: impl FnOnce(&mut OpRow) + Send,
     ) -> Result<(), DeskError> {
         let mut turn = self.turn.lock().await;
-        self.caught_up(&mut turn).await?;
+        if turn.is_none() {
+            self.caught_up(&mut turn).await?;
+        }
         let Some(known) = turn.as_mut() else { return Ok(()) };
         let view = self.view().await?;
         let mut batch = Batch::new(Arc::clone(self.shop.reader()), view.business, view.scope);
-        batch.change(id, change)?;
+        for (id, change) in changes {
+            batch.change(id, change)?;
+        }
         let mut counters = known.counters.clone();
         let (mut writes, _) = batch.finish(&mut counters);
         writes.extend(more);
@@ -214,6 +220,14 @@ impl Desk {
         self.shop.write_rows(writes).await?;
         known.counters = counters;
         Ok(())
+    }
+
+    /// One operation's row.
+    ///
+    /// # Errors
+    /// [`DeskError`].
+    pub(crate) fn row(&self, id: RecordId) -> Result<Option<OpRow>, DeskError> {
+        Ok(read_row(self.shop.reader().as_ref(), id)?)
     }
 
     /// One operation.
@@ -354,8 +368,7 @@ impl Desk {
             gone += some.len() as u64;
             let mut counters = known.counters.clone();
             counters.cleared_before = counters.cleared_before.max(horizon);
-            let mut writes: Vec<RowWrite> =
-                some.iter().flat_map(|(id, row)| remove(*id, row, &mut counters)).collect();
+            let mut writes: Vec<RowWrite> = some.iter().flat_map(|(id, row)| remove(*id, row, &mut counters)).collect();
             writes.extend(some.iter().map(|(id, _)| delete(keys::mapping(*id))));
             let named = some.iter().filter_map(|(_, row)| row.recorded.as_ref()?.source.as_ref());
             writes.extend(named.map(|source| delete(keys::temporary_of(source))));
@@ -549,9 +562,8 @@ impl Shown {
 /// The cursor behind what was looked at last.
 fn written_before(listing: &Listing, behind: Option<&[u8]>, status: QueueStatus) -> String {
     let at = behind.and_then(keys::listed_at);
-    let last = listing.items.last().and_then(|shown| {
-        Some((shown.row.status()?, shown.row.recorded.as_ref()?.time, shown.id))
-    });
+    let last =
+        listing.items.last().and_then(|shown| Some((shown.row.status()?, shown.row.recorded.as_ref()?.time, shown.id)));
     let (status, time, id) = match (at, last) {
         (Some((time, id)), _) => (status, time, id),
         (None, Some(last)) => last,

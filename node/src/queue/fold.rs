@@ -52,9 +52,8 @@ pub fn fold(row: &mut OpRow, event: Event) {
             }
         }
         Event::Decided(decided) => {
-            let later = row.decided.as_ref().is_none_or(|before| {
-                (before.ordinal, before.key) < (decided.ordinal, decided.key)
-            });
+            let later =
+                row.decided.as_ref().is_none_or(|before| (before.ordinal, before.key) < (decided.ordinal, decided.key));
             if later {
                 row.decided = Some(decided);
             }
@@ -157,11 +156,8 @@ mod tests {
     }
 
     fn events() -> impl Strategy<Value = Vec<Event>> {
-        let state = prop_oneof![
-            Just(DeliveryState::Synced),
-            Just(DeliveryState::Failed),
-            Just(DeliveryState::Conflict)
-        ];
+        let state =
+            prop_oneof![Just(DeliveryState::Synced), Just(DeliveryState::Failed), Just(DeliveryState::Conflict)];
         let event = prop_oneof![
             Just(recorded()),
             Just(Event::AtRelay),

@@ -108,10 +108,6 @@ pub(super) fn mapping(id: RecordId) -> Vec<u8> {
     with_id(MAPPING, id)
 }
 
-pub(super) fn mapping_prefix() -> [u8; 1] {
-    [MAPPING]
-}
-
 fn with_id(lead: u8, id: RecordId) -> Vec<u8> {
     let mut key = vec![lead];
     key.extend(id.0.as_bytes());

@@ -11,6 +11,7 @@ mod row;
 pub(crate) mod rules;
 mod sync;
 
+pub(crate) use desk::RowChange;
 pub use desk::{Desk, DeskError, Filter, Listing, Shown};
 pub use operation::{Described, SALE_PLACE, describe};
 pub use projection::{Counters, Mapping};

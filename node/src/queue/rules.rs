@@ -66,8 +66,7 @@ impl Offline {
 /// # Errors
 /// [`OfflineRefused`].
 pub(crate) fn check(shop: &Shop, operation_type: &str, urgent: bool) -> Result<(), OfflineRefused> {
-    let mut relays = shop.members().filter(|member| member.role == Role::Relay).peekable();
-    if relays.peek().is_none() || shop.certificate().role == Role::Relay {
+    if !has_relay(shop) {
         return Ok(());
     }
     let config = shop.queue_config();
@@ -88,6 +87,11 @@ pub(crate) fn check(shop: &Shop, operation_type: &str, urgent: bool) -> Result<(
         return Err(OfflineRefused::QueueFull { waiting, max: config.max_queue_size });
     }
     Ok(())
+}
+
+/// Whether the business has a relay, which this device is not.
+pub(crate) fn has_relay(shop: &Shop) -> bool {
+    shop.certificate().role != Role::Relay && shop.members().any(|member| member.role == Role::Relay)
 }
 
 pub(crate) fn relay_is_connected(shop: &Shop) -> bool {

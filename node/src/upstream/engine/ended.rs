@@ -1,0 +1,393 @@
+//! What a call came back with, and what follows: an outcome for everybody, another try, or
+//! another call. Outcomes and the ends of their calls are one commit.
+
+use std::collections::BTreeSet;
+
+use crdt_model::ids::RecordId;
+use crdt_model::record::{DeliveryOutcome, DeliveryState, ErrorClass, Fact, Strategy, UpstreamFact, VERSION_BYTES_MAX};
+use crdt_model::shop::Operation;
+
+use super::super::classify::{Against, Health, Verdict};
+use super::super::policy::is_metered;
+use super::super::request::{self, NotReady, Prepared};
+use super::super::resolve::{Instead, Step, by_rule};
+use super::super::runs::Came;
+use super::calls::{Report, endpoint};
+use super::{CLOSED_MS, DAY_MS, Engine, now_ms};
+use crate::queue::attempts::{Attempt, AttemptResult, under_way_row};
+use crate::queue::{Decided, DeskError, OpRow, RowChange, Shown, TryError};
+use crate::storage::RowWrite;
+
+/// Calls for one operation in a row that its conflicts may cause.
+const TURNS_MAX: u32 = 4;
+/// Outcomes that one entry holds.
+const TOGETHER_MAX: usize = 32;
+
+/// What is to be written of some calls.
+#[derive(Default)]
+struct Written {
+    facts: Vec<Fact>,
+    rows: Vec<RowWrite>,
+    changes: Vec<(RecordId, RowChange)>,
+    came: Vec<(RecordId, Came)>,
+    /// Other calls that follow at once.
+    following: Vec<(Shown, Prepared, Option<Decided>, Strategy)>,
+}
+
+impl Engine {
+    /// A call has ended; what ended meanwhile is recorded with it.
+    pub(super) async fn ended_with_others(&mut self, first: Option<Report>) -> Result<(), DeskError> {
+        let mut reports: Vec<Report> = first.into_iter().collect();
+        while reports.len() < TOGETHER_MAX
+            && let Some(more) = self.calls.try_join_next()
+        {
+            reports.extend(more.ok());
+        }
+        let mut written = Written::default();
+        for report in reports {
+            self.weigh(report, &mut written);
+        }
+        self.write(written).await
+    }
+
+    /// Nothing has to be sent: a person said that the server is right.
+    pub(super) async fn synced_by_word(
+        &mut self,
+        shown: &Shown,
+        outcome: &DeliveryOutcome,
+        decided: &Decided,
+        strategy: Option<Strategy>,
+    ) -> Result<(), DeskError> {
+        let fact = DeliveryOutcome {
+            ordinal: shown.row.next_ordinal(),
+            state: DeliveryState::Synced,
+            strategy,
+            decided: Some(decided.key),
+            class: None,
+            code: None,
+            detail: None,
+            ..outcome.clone()
+        };
+        let facts = vec![outcome_fact(fact)];
+        self.write(Written { facts, came: vec![(shown.id, Came::Synced)], ..Written::default() }).await
+    }
+
+    /// A decision could not be followed: the conflict is told again.
+    pub(super) async fn conflict_again(
+        &mut self,
+        shown: &Shown,
+        outcome: &DeliveryOutcome,
+        decided: &Decided,
+    ) -> Result<(), DeskError> {
+        let fact = DeliveryOutcome {
+            ordinal: shown.row.next_ordinal(),
+            state: DeliveryState::Conflict,
+            strategy: Some(Strategy::Manual),
+            decided: Some(decided.key),
+            detail: Some("that decision can't be followed here: decide otherwise".to_owned()),
+            ..outcome.clone()
+        };
+        let facts = vec![outcome_fact(fact)];
+        self.write(Written { facts, came: vec![(shown.id, Came::Conflict)], ..Written::default() }).await
+    }
+
+    /// It can't be sent at all.
+    pub(super) async fn refused_unsent(&mut self, shown: &Shown, error: TryError) -> Result<(), DeskError> {
+        tracing::error!(operation = %shown.id, code = %error.code, detail = %error.detail, "an operation can't be sent");
+        let fact = failed(shown, shown.row.tries.attempts, &error);
+        let facts = vec![outcome_fact(fact)];
+        self.write(Written { facts, came: vec![(shown.id, Came::Failed)], ..Written::default() }).await
+    }
+
+    fn weigh(&mut self, report: Report, written: &mut Written) {
+        let id = report.shown.id;
+        let verdict = report.verdict.clone();
+        match verdict {
+            Verdict::Done { server_id, tag } => {
+                self.server_is_up();
+                let fact = self.done(&report, server_id, tag);
+                self.log(&report, AttemptResult::Success, None, written);
+                written.facts.push(outcome_fact(fact));
+                written.came.push((id, Came::Synced));
+            }
+            Verdict::Refused(error) => {
+                self.server_is_up();
+                tracing::error!(operation = %id, code = %error.code, detail = %error.detail, "the server refuses an operation");
+                self.log(&report, AttemptResult::Failed, Some(&error), written);
+                written.facts.push(outcome_fact(failed(&report.shown, report.number, &error)));
+                written.came.push((id, Came::Failed));
+            }
+            Verdict::Again { error, after_ms, counts, server } => {
+                self.again(&report, error, after_ms, counts, server, written);
+            }
+            Verdict::Conflict(against) => {
+                self.server_is_up();
+                self.contradicted(report, against, written);
+            }
+        }
+    }
+
+    fn done(&mut self, report: &Report, server_id: Option<String>, tag: Option<String>) -> DeliveryOutcome {
+        let shown = &report.shown;
+        let maybe_twice = shown.row.tries.in_doubt && !self.config.honours_key;
+        if maybe_twice {
+            tracing::error!(operation = %shown.id, "it was sent again after a crash to a server that does not honour keys: look there for a second one");
+        }
+        DeliveryOutcome {
+            server_id: server_id.or_else(|| shown.row.server_id().map(str::to_owned)),
+            server_tag: tag,
+            http_status: report.http_status,
+            strategy: report.strategy,
+            decided: report.decided.as_ref().map(|decided| decided.key).or_else(|| before(shown)?.decided),
+            maybe_twice,
+            ..outcome(shown, report.number, DeliveryState::Synced)
+        }
+    }
+
+    fn again(
+        &mut self,
+        report: &Report,
+        error: TryError,
+        after_ms: Option<u64>,
+        counts: bool,
+        server: Health,
+        written: &mut Written,
+    ) {
+        let (id, now) = (report.shown.id, now_ms());
+        let entropy = self.chance();
+        match server {
+            Health::Up => self.server_is_up(),
+            Health::Down => self.breaker.failed(now, entropy),
+            Health::Closed => {
+                self.breaker.nothing_learnt();
+                tracing::error!(code = %error.code, detail = %error.detail, "the server does not let the carrier in: nothing is sent meanwhile");
+                self.paused = Some((now + CLOSED_MS, "not_let_in", error.detail.clone()));
+            }
+            Health::Busy => {
+                self.breaker.nothing_learnt();
+                let until = now + after_ms.unwrap_or(self.config.backoff_base_ms);
+                self.paused = Some((until, "rate_limited", error.detail.clone()));
+            }
+        }
+        self.log(report, AttemptResult::Failed, Some(&error), written);
+        let used = report.shown.row.tries.used + u32::from(counts);
+        if u64::from(used) >= self.queue.max_retries {
+            tracing::error!(operation = %id, tries = used, code = %error.code, "an operation failed: it is not tried again until somebody says so");
+            written.facts.push(outcome_fact(failed(&report.shown, report.number, &error)));
+            written.came.push((id, Came::Failed));
+            return;
+        }
+        let backoff =
+            super::super::backoff::Backoff { base_ms: self.config.backoff_base_ms, cap_ms: self.config.backoff_cap_ms };
+        let pause = after_ms.unwrap_or_else(|| backoff.pause_ms(used.max(1), entropy));
+        let in_doubt = error.class == ErrorClass::Network && counts;
+        let change: RowChange = Box::new(move |row: &mut OpRow| {
+            row.tries.used = used;
+            row.tries.not_before_ms = now + pause;
+            row.tries.in_doubt |= in_doubt;
+            row.tries.error = Some(error);
+        });
+        written.changes.push((id, change));
+        written.came.push((id, Came::Failed));
+    }
+
+    /// The server has something else.
+    fn contradicted(&mut self, report: Report, against: Against, written: &mut Written) {
+        let id = report.shown.id;
+        let own = match &report.shown.fact {
+            Some(Fact::Custom(custom)) => custom.strategy,
+            _ => None,
+        };
+        let operation_type = report.shown.row.recorded.as_ref().map(|recorded| recorded.operation_type.as_str());
+        let strategy = own.unwrap_or_else(|| self.queue.strategy_for(operation_type.unwrap_or_default()));
+        let turns = self.turns.get(&id).copied().unwrap_or_default();
+        let step = by_rule(&report.prepared.sent, &against, strategy);
+        let error = TryError {
+            class: ErrorClass::Conflict,
+            code: against.kind.word().to_owned(),
+            detail: against.detail.clone(),
+            http_status: Some(against.http_status),
+        };
+        match step {
+            Step::Send(instead) if turns < TURNS_MAX => match self.following(&report, instead) {
+                Ok(next) => {
+                    self.log(&report, AttemptResult::Partial, Some(&error), written);
+                    written.following.push(next);
+                }
+                Err(_) => self.to_a_person(&report, &against, &error, BTreeSet::new(), written),
+            },
+            Step::Synced { strategy } => {
+                self.log(&report, AttemptResult::Success, None, written);
+                let fact = DeliveryOutcome {
+                    server_id: against.server_id.clone(),
+                    server_tag: against.tag.clone(),
+                    http_status: Some(against.http_status),
+                    conflict: strategy.is_some().then_some(against.kind),
+                    strategy,
+                    ..outcome(&report.shown, report.number, DeliveryState::Synced)
+                };
+                written.facts.push(outcome_fact(fact));
+                written.came.push((id, Came::Synced));
+            }
+            Step::Send(_) => self.to_a_person(&report, &against, &error, BTreeSet::new(), written),
+            Step::Person { disputed } => self.to_a_person(&report, &against, &error, disputed, written),
+        }
+    }
+
+    fn following(
+        &self,
+        report: &Report,
+        instead: Instead,
+    ) -> Result<(Shown, Prepared, Option<Decided>, Strategy), NotReady> {
+        let strategy = instead.strategy;
+        let mut shown = report.shown.clone();
+        shown.row.tries.attempts = report.number;
+        let prepared = request::instead(&shown, &report.prepared.sent, instead, &self.config, &self.queue)?;
+        Ok((shown, prepared, report.decided.clone(), strategy))
+    }
+
+    fn to_a_person(
+        &mut self,
+        report: &Report,
+        against: &Against,
+        error: &TryError,
+        disputed: BTreeSet<String>,
+        written: &mut Written,
+    ) {
+        let id = report.shown.id;
+        tracing::warn!(operation = %id, kind = against.kind.word(), "the server has something else: a person decides");
+        self.log(report, AttemptResult::Failed, Some(error), written);
+        let server = against.server.as_ref().map(ToString::to_string);
+        let fact = DeliveryOutcome {
+            server_id: against.server_id.clone(),
+            http_status: Some(against.http_status),
+            class: Some(ErrorClass::Conflict),
+            code: Some(against.kind.word().to_owned()),
+            detail: Some(against.detail.clone()),
+            conflict: Some(against.kind),
+            strategy: Some(Strategy::Manual),
+            server: server.filter(|text| text.len() <= VERSION_BYTES_MAX),
+            server_tag: against.tag.clone(),
+            disputed: disputed
+                .into_iter()
+                .filter(|field| field.len() <= DISPUTED_BYTES_MAX)
+                .take(DISPUTED_MAX)
+                .collect(),
+            ..outcome(&report.shown, report.number, DeliveryState::Conflict)
+        };
+        written.facts.push(outcome_fact(fact));
+        written.came.push((id, Came::Conflict));
+    }
+
+    /// The server answers: what only waited for that goes at once.
+    fn server_is_up(&mut self) {
+        if self.breaker.open_until_ms().is_some() {
+            self.schedule.hurry();
+        }
+        self.breaker.answered();
+    }
+
+    /// Adds a call to the chain.
+    fn log(&mut self, report: &Report, result: AttemptResult, error: Option<&TryError>, written: &mut Written) {
+        let bytes_sent = report.prepared.body.as_ref().map_or(0, Vec::len) as u64;
+        let network_type = self.desk.network_type();
+        if is_metered(network_type.as_deref()) {
+            let today = now_ms() / DAY_MS;
+            let before = if self.metered.0 == today { self.metered.1 } else { 0 };
+            self.metered = (today, before + bytes_sent + report.bytes_received);
+        }
+        let device = report.shown.row.recorded.as_ref().map_or(self.device, |recorded| recorded.device);
+        written.rows.extend(self.chain.add(Attempt {
+            operation: report.shown.id,
+            number: report.number,
+            at: report.at,
+            duration_ms: report.duration_ms,
+            result,
+            http_status: report.http_status,
+            class: error.map(|error| error.class),
+            code: error.map(|error| error.code.clone()),
+            detail: error.map(|error| error.detail.clone()),
+            bytes_sent,
+            bytes_received: report.bytes_received,
+            device,
+            network_type,
+            endpoint: endpoint(&report.prepared),
+        }));
+        written.rows.push(under_way_row(report.shown.id, None));
+    }
+
+    async fn write(&mut self, mut written: Written) -> Result<(), DeskError> {
+        let ended: Vec<RecordId> = written.came.iter().map(|(id, _)| *id).collect();
+        for (id, _) in &written.came {
+            let change: RowChange = Box::new(|row: &mut OpRow| row.tries.calling = false);
+            written.changes.push((*id, change));
+            self.turns.remove(id);
+        }
+        let rows = std::mem::take(&mut written.rows);
+        if written.facts.is_empty() {
+            self.desk.change(written.changes, rows).await?;
+        } else {
+            let operation = Operation { facts: written.facts, ..Operation::default() };
+            self.shop.record_with(operation, rows).await?;
+            self.desk.change(written.changes, Vec::new()).await?;
+        }
+        let touched = self.desk.catch_up().await?;
+        for id in touched.into_iter().chain(ended.iter().copied()) {
+            if ended.contains(&id) {
+                self.schedule.ended(id, super::super::schedule::Left::Held);
+            }
+            if let Some(row) = self.desk.row(id)? {
+                self.place(id, &row);
+            }
+        }
+        for (id, came) in written.came {
+            self.runs.iter_mut().for_each(|run| run.note(id, came));
+        }
+        for (shown, prepared, decided, strategy) in written.following {
+            self.call(shown, prepared, decided, Some(strategy)).await?;
+        }
+        Ok(())
+    }
+}
+
+const DISPUTED_MAX: usize = 64;
+const DISPUTED_BYTES_MAX: usize = 256;
+
+fn before(shown: &Shown) -> Option<&DeliveryOutcome> {
+    shown.row.outcome.as_ref().map(|(_, _, outcome)| outcome)
+}
+
+fn outcome_fact(outcome: DeliveryOutcome) -> Fact {
+    Fact::Upstream(UpstreamFact::Outcome(outcome))
+}
+
+fn failed(shown: &Shown, attempts: u32, error: &TryError) -> DeliveryOutcome {
+    DeliveryOutcome {
+        class: Some(error.class),
+        code: Some(error.code.clone()),
+        detail: Some(error.detail.clone()),
+        http_status: error.http_status,
+        ..outcome(shown, attempts, DeliveryState::Failed)
+    }
+}
+
+fn outcome(shown: &Shown, attempts: u32, state: DeliveryState) -> DeliveryOutcome {
+    DeliveryOutcome {
+        operation: shown.id,
+        ordinal: shown.row.next_ordinal(),
+        state,
+        attempts,
+        server_id: shown.row.server_id().map(str::to_owned),
+        http_status: None,
+        class: None,
+        code: None,
+        detail: None,
+        conflict: None,
+        strategy: None,
+        server: None,
+        server_tag: None,
+        disputed: Vec::new(),
+        maybe_twice: false,
+        decided: None,
+    }
+}
