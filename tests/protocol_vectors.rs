@@ -17,8 +17,8 @@ use crdt_model::money::{Currency, Money};
 use crdt_model::page;
 use crdt_model::payment::{ReviewReason, Shown, TABLE};
 use crdt_model::record::{
-    Certificate, Evidence, Fact, Genesis, Intent, IntentConfirmed, Ledger, LedgerMoved, Line, PaymentFact, Role, Sale,
-    Source, Suspense, Tender, TenderKind,
+    Certificate, DeliveryOutcome, DeliveryState, ErrorClass, Evidence, Fact, Genesis, Intent, IntentConfirmed, Ledger,
+    LedgerMoved, Line, PaymentFact, Role, Sale, Source, Suspense, Tender, TenderKind, UpstreamFact,
 };
 use crdt_model::sync::codec::{Run, decode_block, encode_block};
 use crdt_model::sync::compact::{Compact, JournalRef};
@@ -154,6 +154,7 @@ fn computed() -> Vec<(&'static str, Vec<u8>)> {
         ("hello", hello().to_frame()),
         ("suspense", minicbor::to_vec(suspense()).unwrap()),
         ("ledger_moved", minicbor::to_vec(ledger_moved()).unwrap()),
+        ("delivery", minicbor::to_vec(delivery()).unwrap()),
         ("journal-genesis-hash", journal_genesis().hash().0.to_vec()),
         ("journal-id", journal_genesis().id().0.to_vec()),
         ("record-from-client", record.0.as_bytes().to_vec()),
@@ -335,6 +336,27 @@ fn run_of(entries: Vec<Entry>) -> Run {
     Run { journal, info: None, start: 1, entries, signature }
 }
 
+fn delivery() -> Fact {
+    Fact::Upstream(UpstreamFact::Outcome(DeliveryOutcome {
+        operation: RecordId::from_client(shop().business(), "till-1", "42"),
+        ordinal: 1,
+        state: DeliveryState::Failed,
+        attempts: 1,
+        server_id: None,
+        http_status: Some(422),
+        class: Some(ErrorClass::Validation),
+        code: Some("closed_day".to_owned()),
+        detail: Some("status 422: the day is closed".to_owned()),
+        conflict: None,
+        strategy: None,
+        server: None,
+        server_tag: None,
+        disputed: Vec::new(),
+        maybe_twice: false,
+        decided: None,
+    }))
+}
+
 fn suspense() -> Fact {
     Fact::Payment(PaymentFact::Suspense(Suspense {
         provider: "mpesa".to_owned(),
@@ -459,6 +481,7 @@ fn limits() -> Vec<(&'static str, u64)> {
         ("TENDERS_MAX", bytes(record::TENDERS_MAX)),
         ("HANDOFF_TICKETS_MAX", bytes(record::HANDOFF_TICKETS_MAX)),
         ("CUSTOM_BODY_BYTES_MAX", bytes(record::CUSTOM_BODY_BYTES_MAX)),
+        ("VERSION_BYTES_MAX", bytes(record::VERSION_BYTES_MAX)),
         ("DEVICE_NAME_BYTES_MAX", bytes(record::DEVICE_NAME_BYTES_MAX)),
         ("CHANGE_BYTES_MAX", bytes(document::CHANGE_BYTES_MAX)),
         ("OPS_MAX", bytes(document::OPS_MAX)),

@@ -6,7 +6,8 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::wildcard_enum_match_arm,
-    reason = "a test that can't go on fails"
+    clippy::print_stdout,
+    reason = "a test that can't go on fails, and seeds are printed"
 )]
 
 mod crashes;
@@ -18,5 +19,6 @@ mod node;
 mod payments;
 mod till_and_provider;
 mod upstream;
+mod upstream_crashes;
 #[path = "../support/upstream.rs"]
 mod upstream_server;

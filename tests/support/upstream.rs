@@ -13,6 +13,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 /// What it does instead of behaving.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,16 +41,15 @@ pub(crate) struct Kept {
 #[derive(Debug, Default)]
 struct World {
     honours_key: bool,
+    pause: Duration,
     records: BTreeMap<String, Kept>,
     answers: BTreeMap<String, (u16, Value, Option<String>)>,
     /// How often something was done for a client's own id.
     taken: BTreeMap<String, u64>,
     /// The order in which things were done.
     order: Vec<String>,
-    calls: u64,
     whims: Vec<(String, VecDeque<Whim>)>,
     last_id: u64,
-    last_body: Value,
     seen: Vec<(String, String)>,
 }
 
@@ -57,7 +57,16 @@ struct World {
 #[derive(Debug, Clone)]
 pub(crate) struct Upstream {
     world: Arc<Mutex<World>>,
+    steps: watch::Sender<u64>,
     pub(crate) address: SocketAddr,
+}
+
+/// What a call needs.
+#[derive(Debug, Clone)]
+struct Shared {
+    world: Arc<Mutex<World>>,
+    /// Goes up when a call arrives, and again when it is done.
+    steps: watch::Sender<u64>,
 }
 
 impl Upstream {
@@ -65,9 +74,22 @@ impl Upstream {
         let world = Arc::new(Mutex::new(World { honours_key, ..World::default() }));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = Router::new().fallback(serve).with_state(Arc::clone(&world));
+        let steps = watch::Sender::new(0);
+        let shared = Shared { world: Arc::clone(&world), steps: steps.clone() };
+        let router = Router::new().fallback(serve).with_state(shared);
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { world, address }
+        Self { world, steps, address }
+    }
+
+    /// Waits until calls have arrived or were done so many more times.
+    pub(crate) async fn after_steps(&self, steps: u64) {
+        let wanted = *self.steps.borrow() + steps;
+        drop(self.steps.subscribe().wait_for(|seen| *seen >= wanted).await);
+    }
+
+    /// Takes its time with every call, before and after it is done.
+    pub(crate) fn take_time(&self, pause: Duration) {
+        self.world.lock().unwrap().pause = pause;
     }
 
     /// The upstream file that leads here.
@@ -119,15 +141,6 @@ impl Upstream {
         self.world.lock().unwrap().order.clone()
     }
 
-    pub(crate) fn calls(&self) -> u64 {
-        self.world.lock().unwrap().calls
-    }
-
-    /// The body of the last call that did something.
-    pub(crate) fn last_body(&self) -> Value {
-        self.world.lock().unwrap().last_body.clone()
-    }
-
     /// Method and path of each call.
     pub(crate) fn seen(&self) -> Vec<(String, String)> {
         self.world.lock().unwrap().seen.clone()
@@ -135,7 +148,7 @@ impl Upstream {
 }
 
 async fn serve(
-    State(world): State<Arc<Mutex<World>>>,
+    State(Shared { world, steps }): State<Shared>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -144,14 +157,16 @@ async fn serve(
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let (key, operation, if_match) = (text("idempotency-key"), text("x-operation-id"), text("if-match"));
     let path = uri.path().to_owned();
-    let whim = {
+    steps.send_modify(|steps| *steps += 1);
+    let (pause, whim) = {
         let mut world = world.lock().unwrap();
-        world.calls += 1;
         world.seen.push((method.to_string(), path.clone()));
         let of_this = |of: &String| *of == operation || path.contains(of.as_str());
         let found = world.whims.iter_mut().find(|(of, whims)| of_this(of) && !whims.is_empty());
-        found.and_then(|(_, whims)| whims.pop_front())
+        let whim = found.and_then(|(_, whims)| whims.pop_front());
+        (world.pause, whim)
     };
+    tokio::time::sleep(pause).await;
     match whim {
         Some(Whim::Status(status, body)) => return answer(status, &body, None),
         Some(Whim::RetryAfter(status, seconds)) => {
@@ -168,6 +183,8 @@ async fn serve(
         None => {}
     }
     let (status, value, tag) = act(&world, &method, &path, &key, &operation, &if_match, &body);
+    steps.send_modify(|steps| *steps += 1);
+    tokio::time::sleep(pause).await;
     answer(status, &value, tag.as_deref())
 }
 
@@ -187,11 +204,10 @@ fn act(
         return before.clone();
     }
     let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
-    let done = perform(&mut world, method, path, if_match, body.clone());
+    let done = perform(&mut world, method, path, if_match, body);
     if done.0 < 300 && *method != Method::GET {
         *world.taken.entry(operation.to_owned()).or_default() += 1;
         world.order.push(operation.to_owned());
-        world.last_body = body;
         world.answers.insert(key.to_owned(), done.clone());
     }
     done

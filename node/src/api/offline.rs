@@ -39,6 +39,8 @@ pub(super) struct StatusView {
     /// When one was last synced.
     #[serde(rename = "lastSync")]
     last_sync: Option<String>,
+    /// This device's entries of every kind that no relay has yet.
+    relay_pending: u64,
     /// `relay`, or `upstream` where the shop has a server of its own.
     destination: &'static str,
     /// What is waited for.
@@ -206,6 +208,7 @@ pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<StatusV
         failed: counters.of(QueueStatus::Failed),
         total: counters.total(),
         last_sync: counters.last_sync_ms.map(|ms| rfc3339(Timestamp(ms))),
+        relay_pending: status.pending,
         destination: "upstream",
         schedule,
     }))
@@ -347,6 +350,7 @@ fn relay_view(status: Status, connected: bool) -> StatusView {
         failed: status.failed,
         total: status.total,
         last_sync: status.last_sync.map(rfc3339),
+        relay_pending: status.pending,
         destination: "relay",
         schedule,
     }

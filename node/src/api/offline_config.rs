@@ -130,7 +130,9 @@ fn edit(name: &str, value: &Value) -> Result<(DocumentId, crdt_model::document::
                 body_id::<crdt_model::ids::DeviceId>(UPSTREAM_RELAY, text)?;
                 Some(FieldValue::Text(text.clone()))
             }
-            _ => return Err(Problem::at(Code::WrongType, name, "upstream_relay must be a device's id, or null")),
+            Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                return Err(Problem::at(Code::WrongType, name, "upstream_relay must be a device's id, or null"));
+            }
         };
         return Ok(QueueConfig::edit(UPSTREAM_RELAY, relay));
     }

@@ -12,7 +12,7 @@ use crate::lab::{ChildNode, Launch};
 const SALES: u64 = 100_000;
 
 /// A till with 100,000 sales, made once a run.
-async fn large_till(at: &Path) -> anyhow::Result<std::path::PathBuf> {
+pub(super) async fn large_till(at: &Path) -> anyhow::Result<std::path::PathBuf> {
     let folder = at.join("large-till");
     if !folder.exists() {
         world::till(at, "large-till")?;

@@ -1,6 +1,7 @@
 //! Benchmarks of the real node, each with its floor from the same run: what the same work costs
 //! without a shop around it. Run them in a release build.
 
+mod delivery;
 mod durable;
 mod floors;
 mod http;
@@ -37,7 +38,7 @@ pub struct Figure {
 type Run = fn(&Path) -> Pin<Box<dyn Future<Output = anyhow::Result<Figure>> + '_>>;
 
 /// The benchmarks, in the order in which they run.
-pub const BENCHES: [(&str, &str, Run); 10] = [
+pub const BENCHES: [(&str, &str, Run); 12] = [
     ("durable_sale_p50", "one durable sale through HTTP", |at| Box::pin(durable::sale_p50(at))),
     ("durable_sales_64_callers", "durable sales through HTTP, 64 callers at once", |at| {
         Box::pin(durable::sales_64_callers(at))
@@ -54,6 +55,10 @@ pub const BENCHES: [(&str, &str, Run); 10] = [
     ("status_100000", "the status of 100,000 operations through HTTP", |at| Box::pin(large::status(at))),
     ("webhook_ack_p99", "a payment callback, until its 200 says that it is durable", |at| {
         Box::pin(webhook::ack_p99(at))
+    }),
+    ("upstream_100", "100 operations to a server on this machine", |at| Box::pin(delivery::hundred(at))),
+    ("queue_status_100000", "the status of 100,000 operations that wait for the shop's server, through HTTP", |at| {
+        Box::pin(delivery::status(at))
     }),
     ("till_100000_memory", "memory of a till with 100,000 sales", |at| Box::pin(large::memory(at))),
 ];

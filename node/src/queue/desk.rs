@@ -27,14 +27,16 @@ pub struct Desk {
     offline: Offline,
     carrier: Mutex<Option<Carrying>>,
     network: Mutex<Option<String>>,
+    /// What changed since the carrier last looked; kept only while one does.
+    changed: Mutex<Option<BTreeSet<RecordId>>>,
 }
 
 /// What is kept at hand of the stored rows.
 #[derive(Debug, Clone, Default)]
 struct Known {
     counters: Counters,
-    /// How far each journal was read, and how far of it a relay was seen to hold.
-    read: BTreeMap<JournalId, (u64, u64)>,
+    /// How far each journal was read.
+    read: BTreeMap<JournalId, u64>,
 }
 
 /// Why the queue can't be asked.
@@ -105,7 +107,6 @@ struct Journal {
     device: DeviceId,
     from: u64,
     applied: u64,
-    relay_holds: u64,
 }
 
 /// The most rows that one page looks at.
@@ -121,6 +122,7 @@ impl Desk {
             offline: Offline::default(),
             carrier: Mutex::new(None),
             network: Mutex::new(None),
+            changed: Mutex::new(None),
         }
     }
 
@@ -147,6 +149,9 @@ impl Desk {
 
     /// Makes a carrier known, or takes it away.
     pub fn set_carrier(&self, carrier: Option<Carrying>) {
+        if carrier.is_none() {
+            *self.changed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
         *self.carrier.lock().unwrap_or_else(PoisonError::into_inner) = carrier;
     }
 
@@ -175,13 +180,26 @@ impl Desk {
         self.shop.ask(|shop| shop.upstream_relay().is_some()).await
     }
 
-    /// Reads what is new in the journals; gives the operations that changed.
+    /// Reads what is new in the journals.
     ///
     /// # Errors
     /// [`DeskError`].
-    pub async fn catch_up(&self) -> Result<Vec<RecordId>, DeskError> {
+    pub async fn catch_up(&self) -> Result<(), DeskError> {
         let mut turn = self.turn.lock().await;
-        self.caught_up(&mut turn).await.map(|(_, touched)| touched)
+        self.caught_up(&mut turn).await.map(drop)
+    }
+
+    /// From now on keeps which operations change, whoever it was that caught up.
+    pub(crate) fn watch(&self) {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default();
+    }
+
+    /// Reads what is new in the journals; gives the operations that changed since this was last
+    /// asked.
+    pub(crate) async fn changed(&self) -> Result<BTreeSet<RecordId>, DeskError> {
+        self.catch_up().await?;
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(changed.as_mut().map(std::mem::take).unwrap_or_default())
     }
 
     /// How many operations there are in each status.
@@ -190,8 +208,7 @@ impl Desk {
     /// [`DeskError`].
     pub async fn counters(&self) -> Result<Counters, DeskError> {
         let mut turn = self.turn.lock().await;
-        let (known, _) = self.caught_up(&mut turn).await?;
-        Ok(known.counters)
+        Ok(self.caught_up(&mut turn).await?.counters)
     }
 
     /// Changes rows as the carrier knows them, and writes others in the same commit.
@@ -380,7 +397,7 @@ impl Desk {
     }
 
     fn shown(&self, id: RecordId, row: OpRow) -> Result<Shown, DeskError> {
-        let Some(recorded) = row.recorded.as_ref().filter(|recorded| recorded.for_upstream) else {
+        let Some(recorded) = row.recorded.as_ref() else {
             return Ok(Shown { id, row, fact: None });
         };
         let index = usize::try_from(recorded.index).unwrap_or(usize::MAX);
@@ -400,7 +417,6 @@ impl Desk {
                     device: journal.info.device(),
                     from: journal.info.before_first().0.max(journal.base).saturating_add(1),
                     applied: journal.applied,
-                    relay_holds: shop.relay_holds(journal.id()),
                 })
                 .collect();
             // Own operations come before what others say of them.
@@ -409,7 +425,7 @@ impl Desk {
             View {
                 business: shop.business(),
                 scope: if relay { Scope::Everybody } else { Scope::Own(device) },
-                made_for: format!("layout 1, relay {relay}, forks {forks}"),
+                made_for: format!("layout 2, relay {relay}, forks {forks}"),
                 journals,
                 quarantined: shop.quarantine().map(|one| one.place).collect(),
             }
@@ -417,7 +433,7 @@ impl Desk {
         view.await
     }
 
-    async fn caught_up(&self, turn: &mut Option<Known>) -> Result<(Known, Vec<RecordId>), DeskError> {
+    async fn caught_up(&self, turn: &mut Option<Known>) -> Result<Known, DeskError> {
         if turn.is_none() {
             *turn = Some(self.load()?);
         }
@@ -426,25 +442,15 @@ impl Desk {
         if known.counters.made_for != view.made_for {
             self.begin_anew(known, &view.made_for).await?;
         }
-        let mut touched = Vec::new();
         for journal in &view.journals {
-            self.read(known, &view, journal, &mut touched).await?;
+            self.read(known, &view, journal).await?;
         }
-        for journal in view.journals.iter().filter(|journal| view.scope == Scope::Own(journal.device)) {
-            self.acknowledge(known, &view, journal, &mut touched).await?;
-        }
-        Ok((known.clone(), touched))
+        Ok(known.clone())
     }
 
-    async fn read(
-        &self,
-        known: &mut Known,
-        view: &View,
-        journal: &Journal,
-        touched: &mut Vec<RecordId>,
-    ) -> Result<(), DeskError> {
+    async fn read(&self, known: &mut Known, view: &View, journal: &Journal) -> Result<(), DeskError> {
         loop {
-            let (read, acknowledged) = known.read.get(&journal.id).copied().unwrap_or((0, 0));
+            let read = known.read.get(&journal.id).copied().unwrap_or_default();
             let from = read.saturating_add(1).max(journal.from);
             if from > journal.applied {
                 return Ok(());
@@ -458,12 +464,14 @@ impl Desk {
             }
             let mut counters = known.counters.clone();
             let (mut writes, some) = batch.finish(&mut counters);
-            writes.push(watermark_row(journal.id, (last, acknowledged)));
+            writes.push(watermark_row(journal.id, last));
             writes.push(counters_row(&counters));
             self.shop.write_rows(writes).await?;
             known.counters = counters;
-            known.read.insert(journal.id, (last, acknowledged));
-            touched.extend(some);
+            known.read.insert(journal.id, last);
+            if let Some(changed) = self.changed.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+                changed.extend(some);
+            }
         }
     }
 
@@ -479,46 +487,16 @@ impl Desk {
         others.await
     }
 
-    async fn acknowledge(
-        &self,
-        known: &mut Known,
-        view: &View,
-        journal: &Journal,
-        touched: &mut Vec<RecordId>,
-    ) -> Result<(), DeskError> {
-        let (read, acknowledged) = known.read.get(&journal.id).copied().unwrap_or((0, 0));
-        let through = journal.relay_holds.min(read);
-        if through <= acknowledged {
-            return Ok(());
-        }
-        loop {
-            let mut batch = Batch::new(Arc::clone(self.shop.reader()), view.business, view.scope);
-            let more = batch.acknowledged(journal.id, through)?;
-            let mut counters = known.counters.clone();
-            let (mut writes, some) = batch.finish(&mut counters);
-            if !more {
-                writes.push(watermark_row(journal.id, (read, through)));
-            }
-            writes.push(counters_row(&counters));
-            self.shop.write_rows(writes).await?;
-            known.counters = counters;
-            touched.extend(some);
-            if !more {
-                known.read.insert(journal.id, (read, through));
-                return Ok(());
-            }
-        }
-    }
-
     fn load(&self) -> Result<Known, DeskError> {
         let reader = self.shop.reader();
         let counters = reader.row(Rows::Queue, keys::COUNTERS)?;
         let counters: Counters = counters.and_then(|bytes| minicbor::decode(&bytes).ok()).unwrap_or_default();
         let prefix = keys::watermark_prefix();
         let page = reader.rows(Rows::Queue, Keys { prefix: &prefix, after: None }, ReadLimits::NONE)?;
-        let read = page.rows.iter().filter_map(|row| {
-            Some((keys::watermark_journal(&row.key)?, minicbor::decode::<(u64, u64)>(&row.value).ok()?))
-        });
+        let read = page
+            .rows
+            .iter()
+            .filter_map(|row| Some((keys::watermark_journal(&row.key)?, minicbor::decode::<u64>(&row.value).ok()?)));
         Ok(Known { counters, read: read.collect() })
     }
 
@@ -582,7 +560,7 @@ fn counters_row(counters: &Counters) -> RowWrite {
     put(keys::COUNTERS.to_vec(), minicbor::to_vec(counters).unwrap_or_default())
 }
 
-fn watermark_row(journal: JournalId, read: (u64, u64)) -> RowWrite {
+fn watermark_row(journal: JournalId, read: u64) -> RowWrite {
     put(keys::watermark(journal), minicbor::to_vec(read).unwrap_or_default())
 }
 
@@ -593,4 +571,5 @@ fn delete(key: Vec<u8>) -> RowWrite {
 const NETWORK_CHARS_MAX: usize = 32;
 /// The most failed operations that one call tries again.
 const RETRIES_MAX: usize = 10_000;
-const WISHES_AN_ENTRY: usize = 200;
+/// An entry holds 64 facts.
+const WISHES_AN_ENTRY: usize = 48;

@@ -1,7 +1,7 @@
 //! How an operation's row follows from what the journals say of it, in whatever order it comes.
 
 use crdt_model::books::Key;
-use crdt_model::record::{DeliveryOutcome, DeliveryState};
+use crdt_model::record::{DeliveryOutcome, DeliveryState, ErrorClass};
 
 use super::row::{Decided, OpRow, Recorded};
 
@@ -10,8 +10,6 @@ use super::row::{Decided, OpRow, Recorded};
 pub enum Event {
     /// It was recorded.
     Recorded(Box<Recorded>),
-    /// A relay has it.
-    AtRelay,
     /// The carrier says what became of it.
     Outcome(Key, Box<DeliveryOutcome>),
     /// Somebody wants it tried again after that outcome.
@@ -30,14 +28,15 @@ pub fn fold(row: &mut OpRow, event: Event) {
                 row.recorded = Some(*recorded);
             }
         }
-        Event::AtRelay => row.at_relay = true,
         Event::Outcome(key, outcome) => {
             let newer = row.outcome.as_ref().is_none_or(|(ordinal, at, _)| (*ordinal, *at) < (outcome.ordinal, key));
             if newer {
                 row.tries.attempts = row.tries.attempts.max(outcome.attempts);
                 row.tries.used = 0;
                 row.tries.not_before_ms = 0;
-                row.tries.in_doubt = false;
+                // A call that went silent may have been heard all the same.
+                let silent = row.tries.in_doubt || outcome.class == Some(ErrorClass::Network);
+                row.tries.in_doubt = outcome.state == DeliveryState::Failed && silent;
                 if outcome.state == DeliveryState::Synced {
                     row.tries.error = None;
                 }
@@ -88,7 +87,6 @@ mod tests {
             user: None,
             operation_type: "sale".to_owned(),
             source: None,
-            for_upstream: true,
             carried_by_own: false,
             priority: None,
             lane: operation(),
@@ -160,7 +158,6 @@ mod tests {
             prop_oneof![Just(DeliveryState::Synced), Just(DeliveryState::Failed), Just(DeliveryState::Conflict)];
         let event = prop_oneof![
             Just(recorded()),
-            Just(Event::AtRelay),
             (1..4_u32, 1..9_u64, state).prop_map(|(ordinal, time, state)| {
                 // One place holds one outcome.
                 outcome(ordinal, time * 10 + u64::from(ordinal) * 3 + state as u64, state)

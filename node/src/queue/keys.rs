@@ -1,6 +1,5 @@
 //! The keys of the queue's rows, in one place. docs/storage.md describes them.
 
-use crdt_model::entry::Place;
 use crdt_model::ids::{JournalId, RecordId};
 use crdt_model::record::Source;
 use crdt_model::time::Hlc;
@@ -10,7 +9,6 @@ use super::row::QueueStatus;
 
 const OPERATION: u8 = b'o';
 const LISTED: u8 = b's';
-const WAITING: u8 = b'j';
 const TEMPORARY: u8 = b't';
 const CONFLICT: u8 = b'k';
 const DECISION: u8 = b'd';
@@ -42,25 +40,6 @@ pub(super) fn listed_prefix(status: QueueStatus) -> Vec<u8> {
 pub(super) fn listed_at(key: &[u8]) -> Option<(Hlc, RecordId)> {
     let (time, id) = key.get(2..)?.split_at_checked(NUMBER_BYTES)?;
     Some((Hlc(u64::from_be_bytes(time.try_into().ok()?)), RecordId(Uuid::from_slice(id).ok()?)))
-}
-
-/// Own operations that no relay has yet, by their places.
-pub(super) fn waiting(place: Place, index: u32) -> Vec<u8> {
-    let mut key = waiting_prefix(place.journal);
-    key.extend(place.seq.to_be_bytes());
-    key.extend(index.to_be_bytes());
-    key
-}
-
-pub(super) fn waiting_prefix(journal: JournalId) -> Vec<u8> {
-    let mut key = vec![WAITING];
-    key.extend(journal.0);
-    key
-}
-
-pub(super) fn waiting_seq(key: &[u8]) -> Option<u64> {
-    let seq = key.get(1 + UUID_BYTES..1 + UUID_BYTES + NUMBER_BYTES)?;
-    Some(u64::from_be_bytes(seq.try_into().ok()?))
 }
 
 /// The operation that a client's own id names.

@@ -139,20 +139,25 @@ pub(super) fn lane(
     business: BusinessId,
     mut named: impl FnMut(&str) -> Option<RecordId>,
 ) -> RecordId {
-    match fact {
-        Fact::Void(void) => void.sale,
-        Fact::Refund(refund) => refund.sale.unwrap_or(id),
-        Fact::StockMovement(movement) => RecordId::from_client(business, "stock lane", &movement.sku),
-        Fact::StockCount(count) => RecordId::from_client(business, "stock lane", &count.sku),
-        Fact::Custom(custom) => {
-            let path = custom.path.split('?').next().unwrap_or_default();
-            if let Some(referred) = path.split('/').filter(|piece| !piece.is_empty()).find_map(&mut named) {
-                return referred;
-            }
-            if custom.method == "POST" { id } else { RecordId::from_client(business, "path lane", path) }
-        }
-        _ => id,
+    let stock = |sku: &str| RecordId::from_client(business, "stock lane", sku);
+    if let Fact::Void(void) = fact {
+        return void.sale;
     }
+    if let Fact::Refund(refund) = fact {
+        return refund.sale.unwrap_or(id);
+    }
+    if let Fact::StockMovement(movement) = fact {
+        return stock(&movement.sku);
+    }
+    if let Fact::StockCount(count) = fact {
+        return stock(&count.sku);
+    }
+    let Fact::Custom(custom) = fact else { return id };
+    let path = custom.path.split('?').next().unwrap_or_default();
+    if let Some(referred) = path.split('/').filter(|piece| !piece.is_empty()).find_map(&mut named) {
+        return referred;
+    }
+    if custom.method == "POST" { id } else { RecordId::from_client(business, "path lane", path) }
 }
 
 fn lines(lines: &[Line]) -> Value {

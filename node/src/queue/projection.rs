@@ -16,7 +16,7 @@ use super::fold::{Event, fold};
 use super::row::{Decided, OpRow, QueueStatus, Recorded};
 use super::{keys, operation};
 use crate::shop_handle::ReadError;
-use crate::storage::{Keys, ReadLimits, Reader, RowWrite, Rows};
+use crate::storage::{ReadLimits, Reader, RowWrite, Rows};
 
 /// How many entries are read into one commit: it holds up the shop for about a millisecond.
 pub(super) const ENTRIES_MAX: usize = 64;
@@ -81,9 +81,9 @@ pub struct Mapping {
 /// Whose operations are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// This device's own, of every kind.
+    /// This device's own.
     Own(DeviceId),
-    /// Everybody's, as far as the server has to hear of them.
+    /// Everybody's.
     Everybody,
 }
 
@@ -132,29 +132,17 @@ impl Batch {
 
     fn take(&mut self, place: Place, device: DeviceId, entry: &Entry, body: &Body) -> Result<(), ReadError> {
         let carried_by_own = body.facts.iter().any(|fact| matches!(fact, Fact::Upstream(UpstreamFact::Carried)));
-        let mut operations = 0;
         for (index, fact) in (0..).zip(&body.facts) {
             let key = Key { time: entry.time, journal: place.journal, seq: place.seq, index };
-            match fact {
-                Fact::Upstream(fact) => self.heard(key, fact)?,
-                Fact::Resolution(resolution) => {
-                    let (choice, fields) = (resolution.choice.clone(), resolution.fields.clone());
-                    self.decided(resolution.conflict, Decided { ordinal: 0, key, choice, fields })?;
-                }
-                fact if fact.is_for_upstream() => {
-                    operations += 1;
-                    let id = fact.record_id(self.business, place.journal, place.seq, index);
-                    self.recorded(id, key, device, entry, Some(fact), carried_by_own)?;
-                }
-                _ => {}
+            if let Fact::Upstream(fact) = fact {
+                self.heard(key, fact)?;
+            } else if let Fact::Resolution(resolution) = fact {
+                let (choice, fields) = (resolution.choice.clone(), resolution.fields.clone());
+                self.decided(resolution.conflict, Decided { ordinal: 0, key, choice, fields })?;
+            } else if fact.is_for_upstream() {
+                let id = fact.record_id(self.business, place.journal, place.seq, index);
+                self.recorded(id, key, device, entry, fact, carried_by_own)?;
             }
-        }
-        let silent = body.facts.iter().all(|fact| matches!(fact, Fact::Upstream(_))) && !body.facts.is_empty();
-        if operations == 0 && !silent && self.scope == Scope::Own(device) {
-            let id = RecordId::from_place(place.journal, place.seq, 0);
-            let id = body.record_id(self.business, place, 0).unwrap_or(id);
-            let key = Key { time: entry.time, journal: place.journal, seq: place.seq, index: 0 };
-            self.recorded(id, key, device, entry, None, false)?;
         }
         Ok(())
     }
@@ -165,42 +153,32 @@ impl Batch {
         key: Key,
         device: DeviceId,
         entry: &Entry,
-        fact: Option<&Fact>,
+        fact: &Fact,
         carried_by_own: bool,
     ) -> Result<(), ReadError> {
         if matches!(self.scope, Scope::Own(own) if own != device) {
             return Ok(());
         }
-        let source = fact.and_then(Fact::source).cloned();
-        let described = fact.and_then(|fact| operation::describe(fact, id));
-        let lane = match (fact, &source) {
-            (Some(fact), source) => {
-                let mut failed = None;
-                let instance = source.as_ref().map(|source| source.instance.clone());
-                let lane = operation::lane(fact, id, self.business, |word| {
-                    let named = self.named(instance.as_deref()?, word);
-                    named.unwrap_or_else(|error| {
-                        failed = Some(error);
-                        None
-                    })
-                });
-                failed.map_or(Ok(lane), Err)?
-            }
-            (None, _) => id,
-        };
-        let priority = match fact {
-            Some(Fact::Custom(custom)) => custom.priority,
-            _ => None,
-        };
+        let source = fact.source().cloned();
+        let described = operation::describe(fact, id);
+        let mut failed = None;
+        let lane = operation::lane(fact, id, self.business, |word| {
+            let named = self.named(&source.as_ref()?.instance, word);
+            named.unwrap_or_else(|error| {
+                failed = Some(error);
+                None
+            })
+        });
+        failed.map_or(Ok(()), Err)?;
+        let priority = if let Fact::Custom(custom) = fact { custom.priority } else { None };
         let recorded = Recorded {
             place: key.place(),
             index: key.index,
             time: key.time,
             device,
             user: entry.user.clone(),
-            operation_type: described.map_or_else(|| "edit".to_owned(), |described| described.operation_type),
+            operation_type: described.map(|described| described.operation_type).unwrap_or_default(),
             source: source.clone(),
-            for_upstream: fact.is_some(),
             carried_by_own,
             priority,
             lane,
@@ -211,9 +189,6 @@ impl Batch {
             self.named.insert(key, id);
         }
         self.fold(id, Event::Recorded(Box::new(recorded)))?;
-        if self.scope == Scope::Everybody {
-            self.fold(id, Event::AtRelay)?;
-        }
         Ok(())
     }
 
@@ -261,25 +236,6 @@ impl Batch {
             self.writes.push(put(keys::mapping(id), minicbor::to_vec(&mapping).unwrap_or_default()));
         }
         Ok(())
-    }
-
-    /// A relay holds own operations up to here.
-    pub(super) fn acknowledged(&mut self, journal: JournalId, through: u64) -> Result<bool, ReadError> {
-        let prefix = keys::waiting_prefix(journal);
-        let limits = ReadLimits { entries_max: ENTRIES_MAX, bytes_max: 1024 * 1024 };
-        let page = self.reader.rows(Rows::Queue, Keys { prefix: &prefix, after: None }, limits)?;
-        let mut more = page.more;
-        for row in page.rows {
-            if keys::waiting_seq(&row.key).is_none_or(|seq| seq > through) {
-                more = false;
-                break;
-            }
-            if let Some(id) = keys::id_of(&row.value) {
-                self.fold(id, Event::AtRelay)?;
-            }
-            self.writes.push(RowWrite { rows: Rows::Queue, key: row.key, value: None });
-        }
-        Ok(more)
     }
 
     /// Changes a row as the carrier knows it.
@@ -358,9 +314,6 @@ impl Batch {
             }
             touched.push(id);
             list(id, before.as_ref(), &after, counters, &mut writes);
-            if let Some(recorded) = after.recorded.as_ref().filter(|_| !after.at_relay) {
-                writes.push(put(keys::waiting(recorded.place, recorded.index), id.0.as_bytes().to_vec()));
-            }
             writes.push(put(keys::operation(id), minicbor::to_vec(&after).unwrap_or_default()));
         }
         (writes, touched)

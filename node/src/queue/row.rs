@@ -75,17 +75,14 @@ pub struct Recorded {
     /// The client's own name for it.
     #[n(6)]
     pub source: Option<Source>,
-    /// The shop's own server has to hear of it.
-    #[n(7)]
-    pub for_upstream: bool,
     /// Its own till carries it there.
-    #[n(8)]
+    #[n(7)]
     pub carried_by_own: bool,
     /// The app's own word for how soon.
-    #[n(9)]
+    #[n(8)]
     pub priority: Option<u8>,
     /// The record that it is about; operations about one record keep their order.
-    #[n(10)]
+    #[n(9)]
     pub lane: RecordId,
 }
 
@@ -152,20 +149,17 @@ pub struct OpRow {
     /// The operation; `None` while only others speak of it.
     #[n(0)]
     pub recorded: Option<Recorded>,
-    /// A relay has it.
-    #[n(1)]
-    pub at_relay: bool,
     /// The outcome that counts.
-    #[n(2)]
+    #[n(1)]
     pub outcome: Option<(u32, Key, DeliveryOutcome)>,
     /// The highest outcome after which somebody wants it tried again.
-    #[n(3)]
+    #[n(2)]
     pub wished_after: u32,
     /// The decision that counts.
-    #[n(4)]
+    #[n(3)]
     pub decided: Option<Decided>,
     /// What the carrier alone knows.
-    #[n(5)]
+    #[n(4)]
     pub tries: Tries,
 }
 
@@ -173,10 +167,7 @@ impl OpRow {
     /// Where it stands; `None` while the operation itself has not arrived.
     #[must_use]
     pub fn status(&self) -> Option<QueueStatus> {
-        let recorded = self.recorded.as_ref()?;
-        if !recorded.for_upstream {
-            return Some(if self.at_relay { QueueStatus::Synced } else { QueueStatus::Pending });
-        }
+        self.recorded.as_ref()?;
         if self.tries.calling {
             return Some(QueueStatus::Syncing);
         }

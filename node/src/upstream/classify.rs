@@ -221,7 +221,7 @@ fn word(answer: &Answer) -> Option<String> {
     let found = names.iter().filter_map(|name| body.get(name)).find_map(|value| match value {
         Value::String(text) => Some(text.clone()),
         Value::Object(inner) => inner.get("code").and_then(Value::as_str).map(str::to_owned),
-        _ => None,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => None,
     });
     found.map(|text| text.chars().take(CODE_CHARS_MAX).collect())
 }
@@ -255,7 +255,7 @@ fn server_id(answer: &Answer) -> Option<String> {
         names.iter().find_map(|name| match body.get(name)? {
             Value::String(text) => Some(text.clone()),
             Value::Number(number) => Some(number.to_string()),
-            _ => None,
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
         })
     };
     let body = answer.body.as_ref();

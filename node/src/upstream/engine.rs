@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crdt_model::document::{DocumentId, FieldValue, field_key};
 use crdt_model::ids::{DeviceId, RecordId};
 use crdt_model::record::Role;
 use crdt_model::shop::{Change, Identity, Operation, QueueConfig, UPSTREAM_RELAY};
@@ -116,6 +117,7 @@ impl Engine {
     /// Calls that a crash cut off may have reached the server: they are in doubt, and made again
     /// under the same key.
     pub(super) async fn recover(&mut self) -> Result<(), DeskError> {
+        self.desk.watch();
         self.desk.catch_up().await?;
         self.chain = ChainEnd::load(self.shop.reader().as_ref())?;
         let mut rows = Vec::new();
@@ -352,7 +354,7 @@ impl Engine {
     async fn refresh(&mut self) -> Result<(), DeskError> {
         let named = self.named;
         self.learn().await?;
-        for id in self.desk.catch_up().await? {
+        for id in self.desk.changed().await? {
             if let Some(row) = self.desk.row(id)? {
                 self.place(id, &row);
             }
@@ -376,7 +378,7 @@ impl Engine {
 
     /// Takes an operation in as its row says, if it is this carrier's.
     fn place(&mut self, id: RecordId, row: &OpRow) {
-        let Some(recorded) = row.recorded.as_ref().filter(|recorded| recorded.for_upstream) else { return };
+        let Some(recorded) = &row.recorded else { return };
         let carrier = if recorded.carried_by_own { Some(recorded.device) } else { self.named };
         let held = match row.status() {
             Some(QueueStatus::Pending | QueueStatus::Syncing) => false,
@@ -398,11 +400,15 @@ impl Engine {
             return Ok(());
         }
         self.claim_at = Instant::now() + Duration::from_secs(60);
-        let free = self.shop.ask(|shop| shop.is_loaded() && shop.field_conflicts().next().is_none()).await?;
-        if !free {
+        let free = self.shop.ask(|shop| {
+            let key = field_key(DocumentId::settings_record(), UPSTREAM_RELAY);
+            let disputed = shop.document(DocumentId::Settings).is_some_and(|settings| settings.conflicted(&key));
+            shop.is_loaded() && !disputed
+        });
+        if !free.await? {
             return Ok(());
         }
-        let value = crdt_model::document::FieldValue::Text(self.device.to_string());
+        let value = FieldValue::Text(self.device.to_string());
         let edits = vec![QueueConfig::edit(UPSTREAM_RELAY, Some(value))];
         match self.shop.record(Operation { edits, ..Operation::default() }).await {
             Ok(_) => tracing::info!("this relay named itself as the one that sends to the shop's server"),

@@ -67,13 +67,11 @@ const DEPTH_MAX: usize = 8;
 fn add(object: &Map<String, Value>, prefix: &str, depth: usize, fields: &mut Fields) {
     for (key, value) in object {
         let path = format!("{prefix}{}", key.replace('~', "~0").replace('/', "~1"));
-        match value {
-            Value::Object(inner) if !inner.is_empty() && depth < DEPTH_MAX => {
-                add(inner, &format!("{path}/"), depth + 1, fields);
-            }
-            value => {
-                fields.insert(path, value.to_string());
-            }
+        let nested = value.as_object().filter(|inner| !inner.is_empty() && depth < DEPTH_MAX);
+        if let Some(inner) = nested {
+            add(inner, &format!("{path}/"), depth + 1, fields);
+        } else {
+            fields.insert(path, value.to_string());
         }
     }
 }

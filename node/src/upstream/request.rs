@@ -203,22 +203,16 @@ impl Temporary<'_> {
         match value {
             Value::Object(object) => {
                 for (key, inner) in object {
-                    match inner {
-                        Value::String(text) if names_an_id(key) => {
-                            if let Some(server) = self.server_id(text)? {
-                                *text = server;
+                    if let (true, Value::String(text)) = (names_an_id(key), &mut *inner) {
+                        self.in_text(text)?;
+                    } else if let (true, Value::Array(items)) = (names_ids(key), &mut *inner) {
+                        for item in items.iter_mut() {
+                            if let Value::String(text) = item {
+                                self.in_text(text)?;
                             }
                         }
-                        Value::Array(items) if names_ids(key) => {
-                            for item in items.iter_mut() {
-                                if let Value::String(text) = item
-                                    && let Some(server) = self.server_id(text)?
-                                {
-                                    *text = server;
-                                }
-                            }
-                        }
-                        inner => self.in_body(inner, depth + 1)?,
+                    } else {
+                        self.in_body(inner, depth + 1)?;
                     }
                 }
                 Ok(())
@@ -226,6 +220,13 @@ impl Temporary<'_> {
             Value::Array(items) => items.iter_mut().try_for_each(|item| self.in_body(item, depth + 1)),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
         }
+    }
+
+    fn in_text(&mut self, text: &mut String) -> Result<(), DeskError> {
+        if let Some(server) = self.server_id(text)? {
+            *text = server;
+        }
+        Ok(())
     }
 
     fn server_id(&mut self, word: &str) -> Result<Option<String>, DeskError> {

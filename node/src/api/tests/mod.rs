@@ -4,6 +4,7 @@ mod bad_input;
 mod day;
 mod handoffs;
 mod idempotency;
+mod offline;
 mod openapi;
 mod payment_care;
 mod support;

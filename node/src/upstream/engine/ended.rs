@@ -12,6 +12,7 @@ use super::super::policy::is_metered;
 use super::super::request::{self, NotReady, Prepared};
 use super::super::resolve::{Instead, Step, by_rule};
 use super::super::runs::Came;
+use super::super::schedule::Left;
 use super::calls::{Report, endpoint};
 use super::{CLOSED_MS, DAY_MS, Engine, now_ms};
 use crate::queue::attempts::{Attempt, AttemptResult, under_way_row};
@@ -214,7 +215,7 @@ impl Engine {
                     self.log(&report, AttemptResult::Partial, Some(&error), written);
                     written.following.push(next);
                 }
-                Err(_) => self.to_a_person(&report, &against, &error, BTreeSet::new(), written),
+                Err(_) => self.hand_to_person(&report, &against, &error, BTreeSet::new(), written),
             },
             Step::Synced { strategy } => {
                 self.log(&report, AttemptResult::Success, None, written);
@@ -229,8 +230,8 @@ impl Engine {
                 written.facts.push(outcome_fact(fact));
                 written.came.push((id, Came::Synced));
             }
-            Step::Send(_) => self.to_a_person(&report, &against, &error, BTreeSet::new(), written),
-            Step::Person { disputed } => self.to_a_person(&report, &against, &error, disputed, written),
+            Step::Send(_) => self.hand_to_person(&report, &against, &error, BTreeSet::new(), written),
+            Step::Person { disputed } => self.hand_to_person(&report, &against, &error, disputed, written),
         }
     }
 
@@ -246,7 +247,7 @@ impl Engine {
         Ok((shown, prepared, report.decided.clone(), strategy))
     }
 
-    fn to_a_person(
+    fn hand_to_person(
         &mut self,
         report: &Report,
         against: &Against,
@@ -327,15 +328,19 @@ impl Engine {
         if written.facts.is_empty() {
             self.desk.change(written.changes, rows).await?;
         } else {
-            let operation = Operation { facts: written.facts, ..Operation::default() };
-            self.shop.record_with(operation, rows).await?;
+            let mut rows = Some(rows);
+            for facts in entries(written.facts) {
+                let operation = Operation { facts, ..Operation::default() };
+                self.shop.record_with(operation, rows.take().unwrap_or_default()).await?;
+            }
             self.desk.change(written.changes, Vec::new()).await?;
         }
-        let touched = self.desk.catch_up().await?;
-        for id in touched.into_iter().chain(ended.iter().copied()) {
-            if ended.contains(&id) {
-                self.schedule.ended(id, super::super::schedule::Left::Held);
-            }
+        let mut touched = self.desk.changed().await?;
+        for id in ended {
+            self.schedule.ended(id, Left::Held);
+            touched.insert(id);
+        }
+        for id in touched {
             if let Some(row) = self.desk.row(id)? {
                 self.place(id, &row);
             }
@@ -350,6 +355,24 @@ impl Engine {
     }
 }
 
+/// Outcomes by the entries that they fit in: a server's version may take half of one.
+fn entries(facts: Vec<Fact>) -> Vec<Vec<Fact>> {
+    let mut entries: Vec<(usize, Vec<Fact>)> = Vec::new();
+    for fact in facts {
+        let bytes = minicbor::to_vec(&fact).map_or(0, |bytes| bytes.len());
+        match entries.last_mut() {
+            Some((sum, together)) if *sum + bytes <= ENTRY_BYTES => {
+                *sum += bytes;
+                together.push(fact);
+            }
+            _ => entries.push((bytes, vec![fact])),
+        }
+    }
+    entries.into_iter().map(|(_, facts)| facts).collect()
+}
+
+/// Well below what an entry takes.
+const ENTRY_BYTES: usize = 48 * 1024;
 const DISPUTED_MAX: usize = 64;
 const DISPUTED_BYTES_MAX: usize = 256;
 

@@ -1,0 +1,162 @@
+//! The queue's calls, and what a business lets nobody record while its relay is away.
+
+use axum::body::Body;
+use axum::http::Request;
+use crdt_model::money::Currency;
+use crdt_model::record::Role;
+use serde_json::{Value, json};
+
+use super::support::{Till, bread, request};
+
+fn expense(id: &str) -> Value {
+    json!({ "operation_id": id, "category": "rent", "amount_minor": 100 })
+}
+
+/// A till whose relay has been there, and is away.
+async fn left_alone() -> Till {
+    let (till, relay) = (Till::new(), Till::of(2, Role::Relay, Currency::KES));
+    till.meet(&relay);
+    let relay_id = relay.device;
+    till.until(move |shop| {
+        shop.peers().iter().any(|peer| peer.device == relay_id && !peer.links.is_empty()).then_some(())
+    })
+    .await;
+    till.until(|shop| shop.members().any(|member| member.role == Role::Relay).then_some(())).await;
+    relay.stop().await;
+    drop(relay);
+    till.until(|shop| shop.peers().iter().all(|peer| peer.links.is_empty()).then_some(())).await;
+    till
+}
+
+#[tokio::test]
+async fn the_config_is_shown_changed_and_checked_field_by_field() {
+    let till = Till::new();
+    let config = till.found("/api/offline/config").await;
+    assert_eq!((config["max_retries"].clone(), config["max_queue_size"].clone()), (json!(3), json!(500)));
+    assert_eq!(
+        (config["default_conflict_strategy"].clone(), config["upstream_relay"].clone()),
+        (json!("merge"), json!(null))
+    );
+    let change = json!({ "max_retries": 5, "wifi_only": true, "sale_conflict_strategy": "client_wins" });
+    assert_eq!(till.patch("/api/offline/config", &change).await.status, 202);
+    let config = till.found("/api/offline/config").await;
+    assert_eq!((config["max_retries"].clone(), config["wifi_only"].clone()), (json!(5), json!(true)));
+    assert_eq!(till.patch("/api/offline/config", &json!({ "max_retries": null })).await.status, 202);
+    assert_eq!(till.found("/api/offline/config").await["max_retries"], 3);
+    for (wrong, code, field) in [
+        (json!({ "max_retries": 0 }), "invalid_field", "max_retries"),
+        (json!({ "max_retries": "3" }), "wrong_type", "max_retries"),
+        (json!({ "max_retries": 1.5 }), "wrong_type", "max_retries"),
+        (json!({ "wifi_only": 1 }), "wrong_type", "wifi_only"),
+        (json!({ "default_conflict_strategy": "me" }), "invalid_field", "default_conflict_strategy"),
+        (json!({ "max_retrys": 3 }), "unknown_field", "max_retrys"),
+        (json!({ "upstream_relay": "x" }), "invalid_field", "upstream_relay"),
+    ] {
+        let refused = till.patch("/api/offline/config", &wrong).await;
+        assert_eq!(refused.problem(), (code.to_owned(), Some(field.to_owned())), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn an_operation_of_the_apps_own_is_queued_once_and_found_by_each_of_its_names() {
+    let till = Till::new();
+    let points = json!({
+        "operation_id": "points-1", "operation_type": "loyalty", "endpoint": "/api/points", "method": "POST",
+        "request_body": { "points": 5 }, "user_id": "amina", "priority": 4,
+    });
+    let answered = till.post("/api/offline/queue", &points).await;
+    assert_eq!(answered.status, 202, "{}", answered.text());
+    let (id, number) = (answered.json()["id"].clone(), answered.json()["queueId"].clone());
+    assert_eq!(till.post("/api/offline/queue", &points).await.json()["repeated"], true);
+    let listed = till.found("/api/offline/pending?type=loyalty").await;
+    let one = &listed["items"][0];
+    assert_eq!(
+        (one["id"].clone(), one["method"].clone(), one["endpoint"].clone()),
+        (id.clone(), json!("POST"), json!("/api/points"))
+    );
+    assert_eq!((one["request_body"].clone(), one["user_id"].clone()), (json!({ "points": 5 }), json!("amina")));
+    assert_eq!(till.found("/api/offline/pending?type=sale").await["items"], json!([]));
+    assert_eq!(till.found("/api/offline/pending?status=failed").await["items"], json!([]));
+    for name in [id.as_str().unwrap().to_owned(), number.to_string(), "points-1".to_owned()] {
+        let history = till.found(&format!("/api/offline/history/{name}")).await;
+        assert_eq!(
+            (history["operation"]["operation_id"].clone(), history["result"].clone()),
+            (json!("points-1"), json!("none"))
+        );
+    }
+    assert_eq!(till.get("/api/offline/history/points-2").await.problem().0, "not_found");
+    assert_eq!(till.get("/api/offline/pending?status=done").await.problem().1.as_deref(), Some("status"));
+    for (field, value, code) in [
+        ("method", json!("GET"), "invalid_field"),
+        ("endpoint", json!("https://elsewhere.example/"), "invalid_field"),
+        ("operation_type", json!(""), "invalid_field"),
+        ("priority", json!(10), "invalid_field"),
+        ("resolution_strategy", json!("mine"), "invalid_field"),
+        ("requestBody", json!({}), "unknown_field"),
+    ] {
+        let mut wrong = points.clone();
+        wrong["operation_id"] = json!("other");
+        wrong[field] = value;
+        assert_eq!(till.post("/api/offline/queue", &wrong).await.problem(), (code.to_owned(), Some(field.to_owned())));
+    }
+    let cleaned = till.call(request("DELETE", "/api/offline/cleanup?olderThanDays=0", "")).await.json();
+    assert_eq!(cleaned, json!({ "success": true, "deleted": 0, "olderThanDays": 0 }));
+    assert_eq!(till.post("/api/offline/retry", &json!({})).await.json()["retried"], 0);
+}
+
+#[tokio::test]
+async fn away_from_its_relay_a_till_records_what_the_business_allows() {
+    let till = left_alone().await;
+    assert_eq!(till.post("/api/expenses", &expense("e-1")).await.status, 202);
+    till.patch("/api/offline/config", &json!({ "allow_expenses_offline": false })).await;
+    assert_eq!(till.post("/api/expenses", &expense("e-2")).await.problem().0, "offline_not_allowed");
+    assert_eq!(till.post("/api/expenses", &expense("e-1")).await.json()["repeated"], true, "recorded before");
+    assert_eq!(till.post("/api/sales", &bread()).await.status, 202);
+    till.patch("/api/offline/config", &json!({ "offline_mode_enabled": false })).await;
+    let refused = till.post("/api/sales", &bread()).await;
+    assert_eq!((refused.status.as_u16(), refused.problem().0.as_str()), (503, "offline_disabled"));
+    let back = json!({ "offline_mode_enabled": null, "allow_expenses_offline": null, "max_queue_size": 1 });
+    till.patch("/api/offline/config", &back).await;
+    let full = till.post("/api/expenses", &expense("e-3")).await;
+    assert_eq!((full.status.as_u16(), full.problem().0.as_str()), (507, "queue_full"));
+    assert_eq!(till.post("/api/sales", &bread()).await.status, 202, "a sale is always taken");
+}
+
+#[tokio::test]
+async fn a_shop_without_a_relay_is_never_offline() {
+    let till = Till::new();
+    till.patch("/api/offline/config", &json!({ "offline_mode_enabled": false, "max_queue_size": 1 })).await;
+    assert_eq!(till.post("/api/sales", &bread()).await.status, 202);
+    assert_eq!(till.post("/api/expenses", &expense("e-1")).await.status, 202);
+}
+
+#[tokio::test]
+async fn a_till_syncs_with_its_relay_and_says_how_many() {
+    let (till, relay) = (Till::new(), Till::of(2, Role::Relay, Currency::KES));
+    till.post("/api/sales", &bread()).await;
+    till.post("/api/expenses", &expense("e-1")).await;
+    till.meet(&relay);
+    let summary = till.post("/api/offline/sync", &json!({})).await.json();
+    assert_eq!(
+        (summary["failed"].clone(), summary["success"].clone()),
+        (json!(0), summary["total"].clone()),
+        "{summary}"
+    );
+    let status = till.found("/api/offline/status").await;
+    assert_eq!((status["pending"].clone(), status["schedule"]["waits_for"].clone()), (json!(0), json!("idle")));
+    assert_eq!(till.found("/api/offline/history/e-1").await["operation"]["status"], "synced");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_knows_that_there_is_no_network_waits_for_nobody() {
+    let till = Till::new();
+    let begun = tokio::time::Instant::now();
+    let sale = |online: &str| {
+        let mut sale: Request<Body> = request("POST", "/api/sales?wait=3000", &bread().to_string());
+        sale.headers_mut().insert("x-is-online", online.parse().unwrap());
+        sale
+    };
+    assert_eq!(till.call(sale("false")).await.status, 202);
+    assert!(begun.elapsed().as_millis() < 1_000);
+    assert_eq!(till.call(sale("maybe")).await.problem(), ("bad_parameter".to_owned(), Some("x-is-online".to_owned())));
+}
