@@ -3,6 +3,7 @@
 //! headers and codes; the OpenAPI document is made from the code.
 
 mod answer;
+mod audit;
 mod body;
 mod books;
 mod business;
@@ -146,6 +147,8 @@ fn paths() -> OpenApiRouter<ApiState> {
         .routes(routes!(offline_queue::queue))
         .routes(routes!(offline_queue::cleanup))
         .routes(routes!(offline_config::config, offline_config::correct))
+        .routes(routes!(audit::calls))
+        .routes(routes!(audit::verify))
         .routes(routes!(events::events))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))

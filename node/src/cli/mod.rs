@@ -1,5 +1,6 @@
 //! The command line: one command a file.
 
+mod audit;
 mod bench;
 mod completions;
 mod conflicts;
@@ -113,6 +114,9 @@ enum Command {
     SafeToWipe(safe_to_wipe::Args),
     /// List what has to be decided by a person
     Conflicts(conflicts::Args),
+    /// Check or write out the calls of the shop's own server
+    #[command(subcommand)]
+    Audit(audit::Args),
     /// Look at this machine, and say what to do
     Doctor(doctor::Args),
     /// Sell a day with several tills, a relay and payments, and check the books
@@ -170,6 +174,7 @@ async fn carry_out(cli: Cli) -> anyhow::Result<()> {
         Command::Handoff(args) => handoff::run(args, &context).await,
         Command::Payments(args) => payments::run(args, &context).await,
         Command::Peers(args) => peers::run(args, &context).await,
+        Command::Audit(args) => audit::run(args, &context).await,
         Command::SafeToWipe(args) => safe_to_wipe::run(args, &context).await,
         Command::Conflicts(args) => conflicts::run(args, &context).await,
         Command::Doctor(args) => doctor::run(args, &context).await,

@@ -200,6 +200,25 @@ pub fn read_link(reader: &dyn Reader, number: u64) -> Result<Option<Linked>, Sto
     Ok(row.and_then(|bytes| minicbor::decode(&bytes).ok()))
 }
 
+/// Links behind one, with the numbers that they are stored under; `None` for one that can't be read.
+///
+/// # Errors
+/// [`StorageError`].
+pub fn links_after(
+    reader: &dyn Reader,
+    after: u64,
+    count_max: usize,
+) -> Result<Vec<(u64, Option<Linked>)>, StorageError> {
+    let behind = link_key(after);
+    let limits = ReadLimits { entries_max: count_max, bytes_max: usize::MAX };
+    let page = reader.rows(Rows::AttemptLog, Keys { prefix: &[LINK], after: Some(&behind) }, limits)?;
+    let links = page.rows.iter().map(|row| {
+        let number = row.key.get(1..).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
+        (number, minicbor::decode(&row.value).ok())
+    });
+    Ok(links.collect())
+}
+
 /// The calls for an operation, the first one first.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 //! projection behind a watermark; thrown away and rebuilt, it says the same. docs/queue.md explains.
 
 pub mod attempts;
+pub mod audit;
 mod desk;
 pub mod fold;
 mod keys;

@@ -293,7 +293,7 @@ mod tests {
     fn each_conflict_is_told_from_the_others() {
         let kind = |status, body| match classify("PATCH", &answer(status, body)) {
             Verdict::Conflict(against) => Some(against.kind),
-            _ => None,
+            Verdict::Done { .. } | Verdict::Again { .. } | Verdict::Refused(_) => None,
         };
         assert_eq!(kind(409, json!({"code": "duplicate"})), Some(UpstreamConflict::Duplicate));
         assert_eq!(kind(409, json!({"conflict_type": "VERSION_MISMATCH"})), Some(UpstreamConflict::VersionMismatch));
@@ -309,7 +309,7 @@ mod tests {
     fn what_is_nobodys_fault_uses_up_no_try() {
         let counts = |call: &Result<Answer, NoAnswer>| match classify("POST", call) {
             Verdict::Again { counts, server, error, .. } => Some((counts, server, error.class)),
-            _ => None,
+            Verdict::Done { .. } | Verdict::Conflict(_) | Verdict::Refused(_) => None,
         };
         let refused = Err(NoAnswer::Refused(String::new()));
         assert_eq!(counts(&refused), Some((false, Health::Down, ErrorClass::Network)));

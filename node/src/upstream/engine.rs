@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crdt_model::document::{DocumentId, FieldValue, field_key};
 use crdt_model::ids::{DeviceId, RecordId};
-use crdt_model::record::Role;
+use crdt_model::record::{AttemptAnchor, Fact, Role, UpstreamFact};
 use crdt_model::shop::{Change, Identity, Operation, QueueConfig, UPSTREAM_RELAY};
 use crdt_model::time::Timestamp;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -24,6 +24,7 @@ use super::policy;
 use super::runs::Run;
 use super::schedule::{Job, Schedule};
 use crate::queue::attempts::{self, Attempt, AttemptResult, ChainEnd};
+use crate::queue::audit;
 use crate::queue::{Command, Desk, DeskError, OpRow, QueueStatus, Schedule as Explained};
 use crate::shop_handle::{RecordError, ShopHandle};
 use calls::Report;
@@ -54,6 +55,8 @@ pub(super) struct Engine {
     /// The day, and what was sent over a metered network in it.
     metered: (u64, u64),
     sync_at: Instant,
+    /// How far the chain is anchored in the journal, and when that was done.
+    anchored: (u64, u64),
     /// The calls of each operation's present turn, so that two sides that change all the time don't
     /// keep it for ever.
     turns: BTreeMap<RecordId, u32>,
@@ -109,6 +112,7 @@ impl Engine {
             entropy: u64::from_le_bytes(seed) | 1,
             metered: (0, 0),
             sync_at: Instant::now(),
+            anchored: (0, 0),
             turns: BTreeMap::new(),
             config,
         })
@@ -120,6 +124,9 @@ impl Engine {
         self.desk.watch();
         self.desk.catch_up().await?;
         self.chain = ChainEnd::load(self.shop.reader().as_ref())?;
+        if let Some((_, time, anchor)) = audit::anchors(&self.shop, 1).await?.first() {
+            self.anchored = (anchor.through, time.wall().0);
+        }
         let mut rows = Vec::new();
         let mut cut: BTreeSet<RecordId> = BTreeSet::new();
         for (id, call) in attempts::under_way(self.shop.reader().as_ref())? {
@@ -215,6 +222,7 @@ impl Engine {
             self.refresh().await?;
         }
         self.claim().await?;
+        self.anchor().await?;
         if self.sync_at <= Instant::now() {
             let interval = Duration::from_secs(self.queue.sync_interval_minutes.saturating_mul(60));
             self.sync_at = Instant::now() + interval.max(Duration::from_secs(60));
@@ -416,6 +424,19 @@ impl Engine {
             Err(error) => tracing::error!(%error, "this relay can't name itself: name it in the settings"),
         }
         self.refresh().await
+    }
+
+    /// Once a day the end of the chain of calls goes into the journal, which others hold.
+    async fn anchor(&mut self) -> Result<(), DeskError> {
+        let (through, at) = self.anchored;
+        if self.chain.number <= through || (at > 0 && now_ms() < at.saturating_add(DAY_MS)) {
+            return Ok(());
+        }
+        let anchor = AttemptAnchor { through: self.chain.number, head: self.chain.hash };
+        self.anchored = (anchor.through, now_ms());
+        let facts = vec![Fact::Upstream(UpstreamFact::Anchor(anchor))];
+        self.shop.record(Operation { facts, ..Operation::default() }).await?;
+        Ok(())
     }
 
     /// Rows of what was synced long ago go.

@@ -160,3 +160,63 @@ async fn who_knows_that_there_is_no_network_waits_for_nobody() {
     assert!(begun.elapsed().as_millis() < 1_000);
     assert_eq!(till.call(sale("maybe")).await.problem(), ("bad_parameter".to_owned(), Some("x-is-online".to_owned())));
 }
+
+#[tokio::test]
+async fn whoever_changes_the_list_of_calls_is_found_out() {
+    use crate::queue::attempts::{Attempt, AttemptResult, ChainEnd};
+    use crdt_model::record::{AttemptAnchor, Fact, UpstreamFact};
+    let till = Till::new();
+    let mut chain = ChainEnd::default();
+    let call = |number: u32| Attempt {
+        operation: crdt_model::ids::RecordId(uuid::Uuid::from_u128(7)),
+        number,
+        at: crdt_model::time::Timestamp(1),
+        duration_ms: 12,
+        result: AttemptResult::Failed,
+        http_status: Some(500),
+        class: Some(crdt_model::record::ErrorClass::ServerError),
+        code: None,
+        detail: None,
+        bytes_sent: 1,
+        bytes_received: 2,
+        device: till.device,
+        network_type: None,
+        endpoint: "POST /api/sales".to_owned(),
+    };
+    for number in 1..=5 {
+        till.shop.write_rows(chain.add(call(number))).await.unwrap();
+        if number == 3 {
+            let anchor = AttemptAnchor { through: 3, head: chain.hash };
+            let facts = vec![Fact::Upstream(UpstreamFact::Anchor(anchor))];
+            till.shop.record(crdt_model::shop::Operation { facts, ..Default::default() }).await.unwrap();
+        }
+    }
+    let said = till.found("/api/audit/verify").await;
+    assert_eq!(
+        (said["ok"].clone(), said["calls"].clone(), said["anchored_through"].clone()),
+        (json!(true), json!(5), json!(3))
+    );
+    assert_eq!(said["proven_through"], 0, "nobody else holds the anchor");
+    let page = till.found("/api/audit?limit=2").await;
+    assert_eq!((page["items"][1]["number"].clone(), page["next"].clone()), (json!(2), json!("2")));
+    // A chain that is whole by itself, made anew without the anchor's word.
+    let mut forged = ChainEnd::default();
+    for number in 1..=5 {
+        let mut call = call(number);
+        call.http_status = Some(200);
+        till.shop.write_rows(forged.add(call)).await.unwrap();
+    }
+    let said = till.found("/api/audit/verify").await;
+    assert_eq!((said["ok"].clone(), said["broken_at"].clone()), (json!(false), json!(3)), "{said}");
+    // One call changed alone breaks the chain where the next one follows.
+    let mut rows = Vec::new();
+    let mut chain = ChainEnd::default();
+    for number in 1..=5 {
+        rows.extend(chain.add(call(number)));
+    }
+    till.shop.write_rows(rows).await.unwrap();
+    assert_eq!(till.found("/api/audit/verify").await["ok"], true);
+    let mut elsewhere = ChainEnd { number: 3, hash: [9; 32] };
+    till.shop.write_rows(elsewhere.add(call(4))).await.unwrap();
+    assert_eq!(till.found("/api/audit/verify").await["broken_at"], 4);
+}
