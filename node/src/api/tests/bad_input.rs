@@ -189,6 +189,7 @@ async fn every_code_can_be_reached_or_is_only_for_a_damaged_disk() {
         "operation_id_mismatch",
         "host_not_allowed",
         "origin_not_allowed",
+        "offline_not_allowed",
         "not_found",
         "unknown_business",
         "method_not_allowed",
@@ -231,6 +232,8 @@ async fn every_code_can_be_reached_or_is_only_for_a_damaged_disk() {
         "unsupported_tender",
         "node_stopped",
         "not_ready",
+        "offline_disabled",
+        "queue_full",
     ];
     let never: Vec<&str> = Code::ALL.iter().map(|code| code.text()).filter(|code| !met.contains(code)).collect();
     assert_eq!(never, ["unreadable"]);
