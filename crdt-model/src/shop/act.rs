@@ -110,6 +110,10 @@ impl Shop {
         self.check_handoffs(&operation)?;
         let mut body = Body { facts: operation.facts, ..Body::default() };
         self.add_intents(&mut body, &operation.phones, place)?;
+        let recorded = body.facts.len();
+        if self.identity.carries_own && body.facts.iter().any(Fact::is_for_upstream) {
+            body.facts.push(Fact::Upstream(UpstreamFact::Carried));
+        }
         let mut parts = body.to_parts(|| self.salt(place));
         check_size(&body, &parts)?;
 
@@ -120,10 +124,7 @@ impl Shop {
         }
         parts.extend(Part::of(PartKind::Changes, None, &changes));
         body.changes = changes;
-        let records = (0..body.facts.len()).filter_map(|index| body.record_id(self.business(), place, index)).collect();
-        if self.identity.carries_own && body.facts.iter().any(Fact::is_for_upstream) {
-            body.facts.push(Fact::Upstream(UpstreamFact::Carried));
-        }
+        let records = (0..recorded).filter_map(|index| body.record_id(self.business(), place, index)).collect();
         let entry = Entry {
             class: class_of(&body),
             page: self.next_page(now, u32::try_from(body.facts.len()).unwrap_or(u32::MAX)),
