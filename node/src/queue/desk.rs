@@ -11,7 +11,7 @@ use crdt_model::shop::{Operation, Shop};
 use crdt_model::time::{Hlc, Timestamp};
 use tokio::sync::Mutex as Turn;
 
-use super::projection::{Batch, Counters, ENTRIES_MAX, Mapping, Scope, put, read_row, remove};
+use super::projection::{Batch, Counters, ENTRIES_MAX, Mapping, Scope, put, read_row, remove, stored};
 use super::row::{OpRow, QueueStatus};
 use super::rules::Offline;
 use super::sync::Carrying;
@@ -455,24 +455,43 @@ impl Desk {
             if from > journal.applied {
                 return Ok(());
             }
-            let skip = |seq| view.quarantined.contains(&Place { journal: journal.id, seq });
-            let mut batch = Batch::new(Arc::clone(self.shop.reader()), view.business, view.scope);
-            let last = batch.read(journal.id, journal.device, from..=journal.applied, &skip)?;
-            if let Scope::Own(own) = view.scope {
-                let others = self.of_others(batch.strangers(), own).await?;
-                batch.forget(&others);
+            let entries = stored(self.shop.reader().as_ref(), journal.id, from..=journal.applied)?;
+            if entries.is_empty() {
+                known.read.insert(journal.id, journal.applied);
+                return Ok(());
             }
-            let mut counters = known.counters.clone();
-            let (mut writes, some) = batch.finish(&mut counters);
-            writes.push(watermark_row(journal.id, last));
-            writes.push(counters_row(&counters));
-            self.shop.write_rows(writes).await?;
-            known.counters = counters;
-            known.read.insert(journal.id, last);
-            if let Some(changed) = self.changed.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-                changed.extend(some);
+            for some in entries.chunks(ENTRIES_MAX) {
+                self.take(known, view, journal, some).await?;
             }
         }
+    }
+
+    async fn take(
+        &self,
+        known: &mut Known,
+        view: &View,
+        journal: &Journal,
+        entries: &[(u64, Vec<u8>)],
+    ) -> Result<(), DeskError> {
+        let Some((last, _)) = entries.last() else { return Ok(()) };
+        let skip = |seq| view.quarantined.contains(&Place { journal: journal.id, seq });
+        let mut batch = Batch::new(Arc::clone(self.shop.reader()), view.business, view.scope);
+        batch.read(journal.id, journal.device, entries, &skip)?;
+        if let Scope::Own(own) = view.scope {
+            let others = self.of_others(batch.strangers(), own).await?;
+            batch.forget(&others);
+        }
+        let mut counters = known.counters.clone();
+        let (mut writes, some) = batch.finish(&mut counters);
+        writes.push(watermark_row(journal.id, *last));
+        writes.push(counters_row(&counters));
+        self.shop.write_rows(writes).await?;
+        known.counters = counters;
+        known.read.insert(journal.id, *last);
+        if let Some(changed) = self.changed.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            changed.extend(some);
+        }
+        Ok(())
     }
 
     /// Which of these operations are other devices'.

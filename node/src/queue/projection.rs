@@ -2,7 +2,7 @@
 //! batch at a time. Pure but for reading; whoever calls writes what comes out in one commit.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
 use crdt_model::books::Key;
@@ -18,7 +18,7 @@ use super::{keys, operation};
 use crate::shop_handle::ReadError;
 use crate::storage::{ReadLimits, Reader, RowWrite, Rows};
 
-/// How many entries are read into one commit: it holds up the shop for about a millisecond.
+/// How many entries go into one commit: it holds up the shop for about a millisecond.
 pub(super) const ENTRIES_MAX: usize = 64;
 
 /// How many operations there are, and what the rows were made for.
@@ -78,6 +78,26 @@ pub struct Mapping {
     pub time: Hlc,
 }
 
+/// Entries of a journal as they are stored: many at once, because those that came as one run are
+/// unpacked together.
+pub(super) fn stored(
+    reader: &dyn Reader,
+    journal: JournalId,
+    seqs: RangeInclusive<u64>,
+) -> Result<Vec<(u64, Vec<u8>)>, ReadError> {
+    let limits = ReadLimits { entries_max: READ_MAX, bytes_max: READ_BYTES_MAX };
+    let mut entries = Vec::new();
+    let end = reader.entries(journal, seqs, limits, &mut |seq, bytes| {
+        entries.push((seq, bytes.to_vec()));
+        ControlFlow::Continue(())
+    })?;
+    tracing::trace!(%journal, ?end, count = entries.len(), "read for the queue");
+    Ok(entries)
+}
+
+const READ_MAX: usize = 1_024;
+const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Whose operations are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
@@ -102,32 +122,20 @@ impl Batch {
         Self { reader, business, scope, rows: BTreeMap::new(), named: BTreeMap::new(), writes: Vec::new() }
     }
 
-    /// Reads entries of a journal from `from` on; gives the last that was read.
+    /// Takes in entries of a journal, as they are stored.
     pub(super) fn read(
         &mut self,
         journal: JournalId,
         device: DeviceId,
-        seqs: std::ops::RangeInclusive<u64>,
+        entries: &[(u64, Vec<u8>)],
         skip: &dyn Fn(u64) -> bool,
-    ) -> Result<u64, ReadError> {
-        let limits = ReadLimits { entries_max: ENTRIES_MAX, bytes_max: 1024 * 1024 };
-        let mut raw = Vec::new();
-        let mut last = seqs.start().saturating_sub(1);
-        let end = self.reader.entries(journal, seqs.clone(), limits, &mut |seq, bytes| {
-            raw.push((seq, bytes.to_vec()));
-            ControlFlow::Continue(())
-        })?;
-        tracing::trace!(%journal, ?end, count = raw.len(), "read for the queue");
-        for (seq, bytes) in raw {
-            last = seq;
-            if skip(seq) {
-                continue;
-            }
-            let entry = Entry::from_bytes(&bytes)?;
+    ) -> Result<(), ReadError> {
+        for (seq, bytes) in entries.iter().filter(|(seq, _)| !skip(*seq)) {
+            let entry = Entry::from_bytes(bytes)?;
             let body = entry.body()?;
-            self.take(Place { journal, seq }, device, &entry, &body)?;
+            self.take(Place { journal, seq: *seq }, device, &entry, &body)?;
         }
-        Ok(last.max(*seqs.start()))
+        Ok(())
     }
 
     fn take(&mut self, place: Place, device: DeviceId, entry: &Entry, body: &Body) -> Result<(), ReadError> {
