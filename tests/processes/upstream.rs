@@ -2,6 +2,7 @@
 //! order, and what contradicts it goes to a person.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -115,14 +116,15 @@ async fn each_way_of_misbehaving_is_borne() {
     server.misbehave("silent", [Whim::SilentAfterCommit]);
     server.misbehave("busy", [Whim::RetryAfter(429, 1)]);
     server.misbehave("elsewhere", [Whim::Redirect("http://169.254.169.254/latest/meta-data/")]);
+    server.misbehave("slow", [Whim::Slow(Duration::from_millis(100))]);
     server.misbehave("always", std::iter::repeat_n(Whim::Status(500, json!({})), 20));
-    for id in ["fails-twice", "silent", "busy", "elsewhere", "always", "plain"] {
+    for id in ["fails-twice", "silent", "busy", "elsewhere", "slow", "always", "plain"] {
         queue(&till, id, "POST", "/api/visits", json!({ "of": id }), json!({})).await;
     }
-    until_synced(&till, 4).await;
+    until_synced(&till, 5).await;
     let status = till.until("/api/offline/status", |status| status["failed"] == json!(2)).await;
     assert_eq!(status["pending"], 0, "{status}");
-    for done in ["fails-twice", "silent", "busy", "plain"] {
+    for done in ["fails-twice", "silent", "busy", "slow", "plain"] {
         assert_eq!(server.taken(done), 1, "{done}");
     }
     let history = till.get("/api/offline/history/always").await.1;
@@ -135,7 +137,7 @@ async fn each_way_of_misbehaving_is_borne() {
     assert_eq!(history["attempts"][0]["error"]["code"], "timeout");
     // Nothing that failed is forgotten, and a wish tries it again.
     assert_eq!(post(&till, "/api/offline/retry", &json!({ "id": "elsewhere" })).await["retried"], 1);
-    until_synced(&till, 5).await;
+    until_synced(&till, 6).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
