@@ -11,7 +11,7 @@ use crate::node::{Node, init, text};
 use crate::upstream_server::Upstream;
 
 /// A share of the 200 that `TILLMESH_KILLS=200` makes.
-const KILLS_DEFAULT: u64 = 10;
+const KILLS_DEFAULT: u64 = 25;
 const OPERATIONS_A_ROUND: u64 = 4;
 /// What an operation and its call take in steps of the server, at most.
 const STEPS_MAX: u64 = 2 * OPERATIONS_A_ROUND;
