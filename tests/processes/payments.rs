@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::node::{Node, run, text};
-use crate::till_and_provider::{PUSH, Shop, Stop, callback};
+use crate::till_and_provider::{PUSH, REVERSAL, Shop, Stop, callback};
 
 const PAYS: &str = "0712345678";
 const CANCELS: &str = "0700000001";
@@ -357,11 +357,43 @@ async fn two_people_take_a_payment_back_and_its_receipt_is_revoked() {
     assert!(owner.post(&check, &json!({ "agreed": true })).await.0.is_success());
     let view =
         shop.relay().until(&format!("/api/payments/{payment}"), |view| view["receipts"][0]["revoked"] == true).await;
-    assert_ne!(view["state"], "paid");
+    assert_eq!((&view["state"], &view["shown"]), (&json!("void"), &json!("given_up")));
     assert_eq!(shop.provider.ledger().await[0]["reversed"], true);
     let there = owner.until(&format!("/api/payments/{payment}"), |view| view["receipts"][0]["revoked"] == true).await;
     assert_eq!(there["receipts"], view["receipts"]);
     owner.kill();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reversal_whose_result_was_lost_is_found_by_asking_and_never_made_twice() {
+    let mut shop = Shop::open().await;
+    let payment = shop.promise(PAYS).await;
+    shop.is_charged_and_booked_once(&payment).await;
+    let view = shop.until_shown(&payment, "paid").await;
+    let proposal = json!({ "subject": view["receipts"][0]["id"], "settlement": { "kind": "reverse" } });
+    let (_, made) = shop.relay().post("/api/proposals", &proposal).await;
+    let address = shop.relay().addresses.iter().find(|one| one.contains("/tcp/")).unwrap().clone();
+    let owner = Node::start(&shop.owner, &["--peer", &address]);
+    owner.until("/api/proposals", |all| all["items"].as_array().is_some_and(|all| all.len() == 1)).await;
+    shop.provider.behave(json!({ "kind": "pay", "delay_ms": 3000 })).await;
+    shop.provider.stop_at(Stop::After(REVERSAL));
+    let check = format!("/api/proposals/{}/check", made["id"].as_str().unwrap());
+    assert!(owner.post(&check, &json!({ "agreed": true })).await.0.is_success());
+    shop.provider.stopped().await;
+    // The relay is away when the provider has done it and says so.
+    shop.kill();
+    owner.kill();
+    shop.provider.until("reversals", 1).await;
+    shop.provider.until("results_lost", 1).await;
+    shop.start(&[]);
+    let view =
+        shop.relay().until(&format!("/api/payments/{payment}"), |view| view["receipts"][0]["revoked"] == true).await;
+    assert_eq!(view["state"], "void");
+    let done = |all: &serde_json::Value| {
+        all["items"][0]["outcomes"].as_array().is_some_and(|all| all.iter().any(|one| one["state"] == "done"))
+    };
+    shop.relay().until("/api/proposals", done).await;
+    assert_eq!(shop.provider.counts().await["reversals"], 1);
 }
 
 fn copy(from: &std::path::Path, to: &std::path::Path) {

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use crate::node::{Node, PATIENCE, init, program, text};
 
 pub(crate) const PUSH: &str = "/mpesa/stkpush/v1/processrequest";
+pub(crate) const REVERSAL: &str = "/mpesa/reversal/v1/request";
 
 /// Where the wire stops: what comes then is held until the other end is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use crate::ids::{DeviceId, OwnerKey, RecordId};
 use crate::money::{Currency, Money};
 use crate::record::{
     CashTaken, Decline, Fact, GiveUp, GiveUpAnswer, Instead, IntentReleased, Ledger, LedgerMoved, PaymentFact,
-    TenderKind,
+    ReceiptRevoked, TenderKind,
 };
 
 const LOST: Ledger = LEDGER;
@@ -101,6 +101,20 @@ fn an_heir_books_what_a_lost_relay_had_asked_for_before_it_takes_it_over() {
         let books = books_of(&order);
         assert_eq!(books.intent_state(intent), Some(IntentState::Paid));
         assert_eq!(books.open_intents_for(&LOST).count() + books.open_intents_for(&HEIR).count(), 0);
+    }
+}
+
+#[test]
+fn a_payment_that_was_taken_back_is_not_waited_for_any_more() {
+    let (sold, asked, _, mut relay, _, _) = shop();
+    let intent = asked.id();
+    let paid = relay.records(2, receipt(intent, "AAA", 6_500));
+    let revoked = ReceiptRevoked { intent, receipt: paid.id(), reason: "reversed".to_owned() };
+    let revoked = relay.records(3, Fact::Payment(PaymentFact::Revoked(revoked)));
+    for order in [[&sold, &asked, &paid, &revoked], [&revoked, &paid, &asked, &sold]] {
+        let books = books_of(&order);
+        assert_eq!(books.intent_state(intent), Some(IntentState::Void));
+        assert_eq!(books.open_intents_for(&LOST).count(), 0);
     }
 }
 

@@ -380,12 +380,14 @@ impl Payments {
         let exact = accepted.contains(&Money::new(row.amount_minor, row.currency));
         let agreed = self.notes.agreed(id).map(|(_, settlement)| settlement);
         let given_up = self.notes.given_up(id, &way).is_some_and(|wish| wish.granted == Some(true));
+        // A customer who got the money back is not asked for it again.
+        let taken_back = self.receipts.of(id).any(|receipt| self.notes.is_revoked(id, receipt, &way));
         let state = match (receipts, exact) {
             _ if self.notes.in_review(id, &way) => IntentState::Review,
             (_, true) => IntentState::Paid,
             (1.., false) if agreed == Some(Settlement::AsBooked) => IntentState::Paid,
             (1.., false) => IntentState::Review,
-            (0, false) if agreed == Some(Settlement::NotPaid) || given_up => IntentState::Void,
+            (0, false) if agreed == Some(Settlement::NotPaid) || given_up || taken_back => IntentState::Void,
             (0, false) if voided => IntentState::Void,
             (0, false) if row.branch => IntentState::Review,
             (0, false) if self.is_declined(id, &way) => IntentState::Declined,

@@ -19,7 +19,7 @@ use super::delivery::report;
 use super::ledger::LedgerLine;
 use super::protocol::{Fault, Fields, callback_url, check_token};
 
-/// How long a reversal takes.
+/// How long a reversal takes, unless everyone's behaviour says how slow the provider is.
 const REVERSAL_TIME: Duration = Duration::from_millis(200);
 
 pub(super) async fn reverse(State(simulator): State<Arc<Simulator>>, headers: HeaderMap, body: Bytes) -> Response {
@@ -41,8 +41,9 @@ pub(super) async fn reverse(State(simulator): State<Arc<Simulator>>, headers: He
     let reversing = Arc::clone(&simulator);
     let conversation = format!("AG_TEST_{receipt_number}");
     let told = conversation.clone();
+    let everyone = simulator.ledger().default_behaviour.as_ref().map(|behaviour| behaviour.delay_ms);
     tokio::spawn(async move {
-        tokio::time::sleep(REVERSAL_TIME).await;
+        tokio::time::sleep(everyone.map_or(REVERSAL_TIME, Duration::from_millis)).await;
         let reversed = reversing.ledger().reverse(&receipt_number);
         let (code, said) = match reversed {
             Some(true) => (json!(0), "The service request is processed successfully."),
@@ -50,7 +51,8 @@ pub(super) async fn reverse(State(simulator): State<Arc<Simulator>>, headers: He
             None => (json!("R000002"), "The OriginalTransactionID is invalid."),
         };
         let result = result_body(&reversing.config.shortcode, &told, &receipt_number, &code, said, None);
-        report(&reversing, &url, &result).await;
+        let taken = report(&reversing, &url, &result).await;
+        reversing.ledger().counts.results_lost += u64::from(!taken);
     });
     taken_answer(&conversation)
 }

@@ -72,6 +72,9 @@ pub struct Counts {
     /// Reversals that were carried out.
     #[serde(default)]
     pub reversals: u64,
+    /// Results of reversals that were not taken.
+    #[serde(default)]
+    pub results_lost: u64,
     /// Forged callbacks that the relay took for true: a fault of the relay's.
     #[serde(default)]
     pub forgeries_taken: u64,
