@@ -1,6 +1,7 @@
 //! A running node: the shop's loop, its links and its HTTP API, started and stopped together.
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -491,7 +492,9 @@ fn spawn_loop(
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     let runtime = tokio::runtime::Handle::current();
     std::thread::Builder::new().name("shop".to_owned()).spawn(move || {
-        let reason = match runtime.block_on(attendant.run()) {
+        // A mistake of ours may show on this thread as well as on a caller's.
+        let run = AssertUnwindSafe(|| runtime.block_on(attendant.run()));
+        let reason = match catch_unwind(run).unwrap_or(Err(LoopError::Broken)) {
             Ok(()) => String::new(),
             Err(error) => {
                 tracing::error!(%error, "the node stops: start it again once this is mended");

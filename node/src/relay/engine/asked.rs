@@ -59,7 +59,7 @@ impl Engine {
     }
 
     /// Grants that an intent is given up, unless an attempt may still charge.
-    async fn answer_wish(&mut self, intent: RecordId) -> Result<(), Stopped> {
+    pub(super) async fn answer_wish(&mut self, intent: RecordId) -> Result<(), Stopped> {
         let Some(case) = Case::ask(&self.shop, intent).await? else { return Ok(()) };
         let Some(wish) = case.payment.given_up.filter(|wish| wish.granted.is_none()) else { return Ok(()) };
         if !self.knows_all(&case.payment) {

@@ -33,6 +33,11 @@ impl Engine {
             }
             return Ok(None);
         }
+        if case.payment.given_up.as_ref().is_some_and(|wish| wish.granted.is_none()) && self.knows_all(&case.payment) {
+            // Nobody is asked for what is not wanted any more, also right after it was handed over.
+            self.answer_wish(intent).await?;
+            return Ok(None);
+        }
         let mut attempts = match self.attempts(intent).await? {
             Ok(attempts) => attempts,
             Err(error) => {
