@@ -77,20 +77,6 @@ impl Node {
         }
     }
 
-    /// Reads its log from now on until a line of it has this text. Of other nodes nobody reads the
-    /// log: a node must not mind that.
-    pub(crate) fn until_said(&mut self, wanted: &'static str) {
-        let errors = self.child.stderr.take().expect("the log is read once");
-        let (tell, told) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let found = BufReader::new(errors).lines().map_while(Result::ok).any(|line| line.contains(wanted));
-            // The story may have failed meanwhile.
-            tell.send(found).unwrap_or_default();
-        });
-        let said = told.recv_timeout(PATIENCE);
-        assert_eq!(said, Ok(true), "it never said that {wanted}");
-    }
-
     /// SIGKILL.
     pub(crate) fn kill(mut self) -> PathBuf {
         self.child.kill().unwrap();
@@ -170,4 +156,23 @@ pub(crate) fn sale(key: &str) -> Value {
         "lines": [{ "sku": "BREAD", "quantity_milli": 1000, "unit_price_minor": 6500 }],
         "tenders": [{ "kind": "cash", "amount_minor": 6500 }],
     })
+}
+
+/// Reads the logs of some nodes from now on until a line of one has this text. Of other nodes
+/// nobody reads the log: a node must not mind that.
+pub(crate) fn until_one_says(nodes: &mut [&mut Node], wanted: &'static str) {
+    let (tell, told) = std::sync::mpsc::channel();
+    for node in nodes {
+        let errors = node.child.stderr.take().expect("the log is read once");
+        let tell = tell.clone();
+        std::thread::spawn(move || {
+            let found = BufReader::new(errors).lines().map_while(Result::ok).any(|line| line.contains(wanted));
+            if found {
+                // Another may have said it first.
+                tell.send(()).unwrap_or_default();
+            }
+        });
+    }
+    drop(tell);
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(()), "none ever said that {wanted}");
 }
