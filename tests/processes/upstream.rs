@@ -250,6 +250,8 @@ async fn a_relay_carries_for_its_tills_and_they_learn_what_became_of_it() {
     // The chain of the relay's calls is anchored in its journal, which the till holds and signs for.
     let proven = relay.until("/api/audit/verify", |said| said["proven_through"].as_u64() > Some(0)).await;
     assert_eq!((proven["ok"].clone(), proven["held_by"].as_array().unwrap().len()), (json!(true), 1), "{proven}");
+    // The server takes its time, or the relay would have delivered it before the till asks.
+    server.misbehave("e", [Whim::Slow(Duration::from_secs(1))]);
     let expense = json!({ "operation_id": "e", "category": "fuel", "amount_minor": 500 });
     post(&till, "/api/expenses", &expense).await;
     let summary = post(&till, "/api/offline/sync", &json!({})).await;
