@@ -78,7 +78,7 @@ pub struct Books {
     /// The conflict of each oversold product.
     oversold: BTreeMap<String, Subject>,
     /// Where each conflict with the shop's own server was told, and by which device.
-    upstream: BTreeMap<RecordId, (Key, DeviceId)>,
+    upstream: BTreeMap<RecordId, BTreeMap<Key, DeviceId>>,
 }
 
 /// What became of a sale.
@@ -528,11 +528,17 @@ impl Books {
             return;
         }
         let subject = Subject::Upstream(outcome.operation, outcome.ordinal);
+        // A carrier that was restored, or two of them, may say the same again.
+        let told = self.upstream.entry(subject.id()).or_default();
         match sign {
-            Sign::Count => drop(self.upstream.insert(subject.id(), (placed.key(), placed.device))),
-            Sign::TakeBack => drop(self.upstream.remove(&subject.id())),
+            Sign::Count => drop(told.insert(placed.key(), placed.device)),
+            Sign::TakeBack => drop(told.remove(&placed.key())),
         }
-        self.docket.set(subject, sign == Sign::Count);
+        let present = !told.is_empty();
+        if !present {
+            self.upstream.remove(&subject.id());
+        }
+        self.docket.set(subject, present);
     }
 
     /// A decision is a conflict that is decided already; one that came too late is not.
@@ -593,8 +599,8 @@ impl Books {
             Subject::HandoffTorn(handoff) => Some(rules::handoff_torn(id, &self.handoff(*handoff)?, state)),
             Subject::Oversold(sku, count) => Some(rules::oversold(id, sku, *count, state)),
             Subject::Upstream(operation, _) => {
-                let told = self.upstream.get(&id)?;
-                Some(rules::upstream(id, *operation, self.record(*operation), *told, state))
+                let (key, device) = self.upstream.get(&id)?.first_key_value()?;
+                Some(rules::upstream(id, *operation, self.record(*operation), (*key, *device), state))
             }
         }
     }

@@ -448,3 +448,21 @@ fn equal_times_are_listed_by_id() {
     assert_eq!(all, list(&backward, None));
     assert_eq!(list(&forward, Some((all[3].time, all[3].id))), all[4..]);
 }
+
+/// A carrier that was restored says again what it has said, in another entry.
+#[test]
+fn a_conflict_with_the_server_that_was_told_twice_is_one_whatever_comes_first() {
+    let operation = RecordId(uuid::Uuid::from_u128(1));
+    let told = || {
+        let UpstreamFact::Outcome(outcome) = upstream_fact(&[], 1, 2) else { unreachable!("1 is no wish") };
+        assert_eq!((outcome.operation, outcome.state), (operation, DeliveryState::Conflict));
+        Fact::Upstream(UpstreamFact::Outcome(outcome))
+    };
+    let mut carrier = Till::new(9, 9);
+    let (first, again) = (carrier.records(1, told()), carrier.records(2, told()));
+    let one = books_of(&[&first, &again]);
+    let other = books_of(&[&again, &first]);
+    let open = |books: &Books| books.conflicts(true).collect::<Vec<_>>();
+    assert_eq!(open(&one).len(), 1);
+    assert_eq!(open(&one), open(&other));
+}

@@ -20,14 +20,7 @@ impl<T: Copy> Ordered<T> {
         self.len
     }
 
-    /// `order` compares an item with what is sought.
-    #[cfg(test)]
-    pub(super) fn find(&self, order: impl Fn(&T) -> Ordering) -> Option<T> {
-        let (chunk, index) = self.position(&order).ok()?;
-        self.chunks.get(chunk)?.get(index).copied()
-    }
-
-    /// Adds `item` unless its like is there.
+    /// Adds `item` unless its like is there. `order` compares an item with what is sought.
     pub(super) fn insert(&mut self, item: T, order: impl Fn(&T) -> Ordering) {
         // Items mostly come in order: the end is looked at first.
         let is_last = self.chunks.last().and_then(|chunk| chunk.last()).is_some_and(|last| order(last).is_lt());
@@ -108,7 +101,8 @@ mod tests {
         let below: Vec<u32> = ordered.before(|other| other.cmp(&4_000)).collect();
         let expected_below: Vec<u32> = expected.iter().copied().filter(|item| *item < 4_000).rev().collect();
         assert_eq!(below, expected_below);
-        assert_eq!(ordered.find(|other| other.cmp(&expected[7])), Some(expected[7]));
-        assert_eq!(ordered.find(|other| other.cmp(&3)), None);
+        let next_below = |item: u32| ordered.before(|other| other.cmp(&item)).next();
+        assert_eq!(next_below(expected[7] + 1), Some(expected[7]));
+        assert_eq!(next_below(expected[7]), Some(expected[6]));
     }
 }

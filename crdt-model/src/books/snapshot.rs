@@ -8,7 +8,7 @@ use crate::record::Kind;
 use crate::time::Day;
 
 /// Raised with every change of the layout; books of another version are folded again.
-const VERSION: u32 = 6;
+const VERSION: u32 = 7;
 
 /// Why stored books can't be used. Fold the facts again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
