@@ -104,6 +104,21 @@ fn an_heir_books_what_a_lost_relay_had_asked_for_before_it_takes_it_over() {
     }
 }
 
+/// One receipt of the heir's is claimed for two intents; its words begin to count by the move.
+#[test]
+fn intents_that_claim_one_receipt_are_counted_once_when_they_move_together() {
+    let (sold, asked, mut till, _, mut heir, mut owner) = shop();
+    let sold_too = till.records(2, sale("2", vec![line("MILK", 1, 6_500)], TenderKind::Mpesa));
+    let asked_too = till.records(2, intent_of(&sold_too, 6_500, Some(LOST)));
+    let paid = heir.records(3, receipt(asked.id(), "AAA", 6_500));
+    let claimed_too = heir.records(4, receipt(asked_too.id(), "AAA", 6_500));
+    let gone = owner.records(5, moved(LOST, HEIR, true));
+    let sums = |facts: &[&Recorded]| books_of(facts).payment_sums().clone();
+    let last = sums(&[&sold, &asked, &sold_too, &asked_too, &paid, &claimed_too, &gone]);
+    assert_eq!(last.values().map(|sum| sum.intents).sum::<u64>(), 2);
+    assert_eq!(last, sums(&[&gone, &sold, &asked, &sold_too, &asked_too, &paid, &claimed_too]));
+}
+
 #[test]
 fn a_payment_that_was_taken_back_is_not_waited_for_any_more() {
     let (sold, asked, _, mut relay, _, _) = shop();

@@ -177,6 +177,9 @@ impl Payments {
         self.ways.moved(placed, moved, sign);
         for id in &follow {
             self.enlist(*id, journals);
+        }
+        // Only now: what claims one receipt is worked out together, and listed anew where it changes.
+        for id in &follow {
             self.refresh(*id, journals);
         }
         follow
