@@ -390,10 +390,17 @@ impl Drop for Held {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (peripheral, remote, all) = (self.peripheral.clone(), self.remote.clone(), Arc::clone(&self.all));
         runtime.spawn(async move {
-            match tokio::time::timeout(ANSWER_MAX, peripheral.disconnect()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::trace!(%error, "it was disconnected before"),
-                Err(_) => tracing::debug!("the device could not be disconnected"),
+            for _ in 0..LETTING_GO_TRIES {
+                match within(ANSWER_MAX, peripheral.disconnect()).await {
+                    Ok(Ok(())) => break,
+                    Ok(Err(error)) => tracing::debug!(remote, %error, "a device could not be disconnected"),
+                    Err(error) => tracing::debug!(remote, %error, "a device could not be disconnected"),
+                }
+                // A device that stays connected would not be found again.
+                if !matches!(within(ANSWER_MAX, peripheral.is_connected()).await, Ok(Ok(true))) {
+                    break;
+                }
+                tokio::time::sleep(LETTING_GO_POLL).await;
             }
             held(&all).remove(&remote);
         });
@@ -431,6 +438,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(6);
 /// As long as a link may take to say goodbye.
 const LETTING_GO: Duration = Duration::from_secs(8);
 const LETTING_GO_POLL: Duration = Duration::from_millis(50);
+const LETTING_GO_TRIES: u32 = 3;
 const DISCOVER_MAX: Duration = Duration::from_secs(10);
 const DISCOVER_POLL: Duration = Duration::from_millis(100);
 const ANSWER_MAX: Duration = Duration::from_secs(5);

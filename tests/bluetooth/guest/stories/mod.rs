@@ -26,6 +26,8 @@ use serde_json::json;
 /// that. Only what goes wrong takes as long.
 const PATIENCE: Duration = Duration::from_secs(120);
 const STORY_MAX: Duration = Duration::from_secs(480);
+const LOG: &str = "/tmp/guest.log";
+const LINES_SHOWN: usize = 40;
 
 /// What was measured, by name.
 #[derive(Debug, Default)]
@@ -40,6 +42,9 @@ impl Figures {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 pub(crate) async fn main() -> std::process::ExitCode {
     let only = argument("--only").unwrap_or_default();
+    if let Err(error) = log_to_a_file() {
+        say(&format!("nothing is logged: {error:#}"));
+    }
     let mut figures = Figures::default();
     let began = Instant::now();
     let outcome = tell_all(&only, &mut figures).await;
@@ -73,6 +78,7 @@ async fn tell_all(only: &str, figures: &mut Figures) -> anyhow::Result<()> {
                     // The others are told all the same.
                     Err(error) => {
                         say(&format!("FAILED: {}: {error:#}", $name));
+                        println!("{}", end_of(LOG));
                         failed.push($name);
                     }
                 }
@@ -90,6 +96,20 @@ async fn tell_all(only: &str, figures: &mut Figures) -> anyhow::Result<()> {
     figures.note("bluetoothd_ended_itself", f64::from(stack.ended_itself()));
     anyhow::ensure!(failed.is_empty(), "{}", failed.join("; "));
     Ok(())
+}
+
+/// What the nodes within this process log; the others have files of their own.
+fn log_to_a_file() -> anyhow::Result<()> {
+    let file = std::sync::Mutex::new(std::fs::File::create(LOG)?);
+    let log = tracing_subscriber::fmt().with_env_filter("info,transport::bluetooth=debug").with_ansi(false);
+    log.with_writer(file).try_init().map_err(anyhow::Error::msg)
+}
+
+/// The last lines of a file.
+fn end_of(path: impl AsRef<std::path::Path>) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| error.to_string());
+    let lines: Vec<&str> = text.lines().collect();
+    lines.get(lines.len().saturating_sub(LINES_SHOWN)..).unwrap_or_default().join("\n")
 }
 
 fn say(text: &str) {

@@ -70,7 +70,15 @@ async fn compare(story: &Story, medium: Medium, sales: usize) -> anyhow::Result<
     up?;
     down?;
     let began = Instant::now();
-    until("all sales", || async { Ok((count(&second).await? == sales).then_some(())) }).await?;
+    until("the link", || async { Ok(is_linked(&second).await?.then_some(())) }).await?;
+    until("all sales", || async {
+        // Nobody makes this link again once it has ended.
+        let linked = is_linked(&second).await?;
+        let there = count(&second).await?;
+        ensure!(linked || there == sales, "the link ended at {there} of {sales} sales");
+        Ok((there == sales).then_some(()))
+    })
+    .await?;
     let time = began.elapsed();
     let session = Spent { bytes: within("a count of bytes", received(&second)).await??, time };
     let digests = async { anyhow::Ok((digest(&first).await?, digest(&second).await?)) };
@@ -98,9 +106,17 @@ async fn digest(node: &Node) -> anyhow::Result<[u8; 32]> {
 
 /// Bytes of messages that its link has brought.
 async fn received(node: &Node) -> anyhow::Result<u64> {
+    Ok(links(node).await?.iter().filter_map(|link| link["received_bytes"].as_u64()).sum())
+}
+
+async fn is_linked(node: &Node) -> anyhow::Result<bool> {
+    Ok(!links(node).await?.is_empty())
+}
+
+async fn links(node: &Node) -> anyhow::Result<Vec<Value>> {
     let api = node.api().context("no API")?;
     let http = reqwest::Client::builder().no_proxy().build()?;
     let peers: Value = http.get(format!("http://{api}/api/peers")).send().await?.error_for_status()?.json().await?;
-    let links = peers["items"].as_array().into_iter().flatten().filter_map(|peer| peer["links"].as_array()).flatten();
-    Ok(links.filter_map(|link| link["received_bytes"].as_u64()).sum())
+    let links = peers["items"].as_array().into_iter().flatten().filter_map(|peer| peer["links"].as_array());
+    Ok(links.flatten().cloned().collect())
 }
