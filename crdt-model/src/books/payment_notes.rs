@@ -90,6 +90,14 @@ pub struct ProposalState {
     pub outcomes: Vec<(OutcomeState, String, Hlc)>,
 }
 
+impl ProposalState {
+    /// Whether the ledger has done it, or may have.
+    #[must_use]
+    pub fn may_be_done(&self) -> bool {
+        self.outcomes.last().is_some_and(|(state, ..)| *state != OutcomeState::Failed)
+    }
+}
+
 #[derive(Debug, Clone, Default, Encode, Decode)]
 pub(super) struct Notes {
     #[n(0)]
@@ -317,9 +325,14 @@ impl Notes {
         self.claimed.get(&(provider.to_owned(), code.to_owned())).copied()
     }
 
-    /// The latest agreement about a subject: when its check was made, and what was agreed.
+    /// The latest agreement about a subject: when its check was made, and what was agreed. What the
+    /// ledger could not do leaves the subject as it was.
     pub(super) fn agreed(&self, subject: RecordId) -> Option<(Key, Settlement)> {
-        let made = by(&self.proposals, subject);
+        let failed = |made: &&(_, &Made)| {
+            let last = by(&self.outcomes, made.1.proposal).next_back();
+            last.is_some_and(|(_, (state, _))| *state == OutcomeState::Failed)
+        };
+        let made = by(&self.proposals, subject).filter(|made| !failed(&made));
         let agreed = made.filter_map(|(_, made)| {
             let (key, agreed) = self.decision(made)?;
             agreed.then_some((key, made.settlement))

@@ -288,6 +288,12 @@ impl Shop {
         self.identity.certificate.business
     }
 
+    /// The payment that a provider's receipt number pays.
+    #[must_use]
+    pub fn number_pays(&self, provider: &str, number: &str) -> Option<RecordId> {
+        self.books.receipt_pays(crate::record::Receipt::id_of(self.business(), provider, number))
+    }
+
     /// The business's genesis.
     #[must_use]
     pub fn genesis(&self) -> &crate::record::Genesis {

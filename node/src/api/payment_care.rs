@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use crdt_model::books::{ProposalState, SuspenseEntry};
 use crdt_model::ids::RecordId;
-use crdt_model::record::{Instead, Receipt, Settlement, suspense_id};
+use crdt_model::record::{Instead, Settlement, suspense_id};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -164,6 +164,8 @@ pub(super) struct SuspenseView {
     /// What two people agreed on; `null` while it is open.
     #[schema(value_type = Option<Object>)]
     settled: Option<serde_json::Value>,
+    /// The payment that its receipt number pays by now: nothing is left to settle.
+    pays: Option<String>,
 }
 
 /// A proposal with its history.
@@ -254,8 +256,11 @@ pub(super) async fn code(
 /// Lists money that fits no payment.
 #[utoipa::path(get, path = "/api/suspense", tag = "payments", responses((status = 200, body = All<SuspenseView>)))]
 pub(super) async fn suspense(State(state): State<ApiState>) -> Result<Json<All<SuspenseView>>, Problem> {
-    let entries = state.shop.ask(|shop| shop.books().suspense().collect::<Vec<_>>()).await?;
-    Ok(Json(All { items: entries.into_iter().map(suspense_view).collect() }))
+    let entries = state.shop.ask(|shop| {
+        let pays = |entry: &SuspenseEntry| shop.number_pays(&entry.provider, &entry.number);
+        shop.books().suspense().map(|entry| (pays(&entry), entry)).collect::<Vec<_>>()
+    });
+    Ok(Json(All { items: entries.await?.into_iter().map(|(pays, entry)| suspense_view(entry, pays)).collect() }))
 }
 
 /// Lists proposals with their history.
@@ -356,9 +361,8 @@ async fn look_up(state: &ApiState, lines: Vec<(String, i64)>) -> Result<Statemen
     let view = state.shop.ask(move |shop| {
         let mut view = StatementView::default();
         for (number, amount_minor) in lines {
-            let receipt = Receipt::id_of(shop.business(), MPESA, &number);
             let suspense = shop.books().suspense_entry(suspense_id(shop.business(), MPESA, &number));
-            let sum = if shop.books().receipt_pays(receipt).is_some() {
+            let sum = if shop.number_pays(MPESA, &number).is_some() {
                 &mut view.paid
             } else if suspense.is_some_and(|entry| entry.amount.minor == amount_minor) {
                 &mut view.suspense
@@ -373,7 +377,7 @@ async fn look_up(state: &ApiState, lines: Vec<(String, i64)>) -> Result<Statemen
     Ok(view.await?)
 }
 
-fn suspense_view(entry: SuspenseEntry) -> SuspenseView {
+fn suspense_view(entry: SuspenseEntry, pays: Option<RecordId>) -> SuspenseView {
     SuspenseView {
         id: entry.record.to_string(),
         provider: entry.provider,
@@ -388,6 +392,7 @@ fn suspense_view(entry: SuspenseEntry) -> SuspenseView {
         test: entry.test,
         booked_at: recorded_at(entry.time),
         settled: entry.settled.map(settlement_json),
+        pays: pays.map(|payment| payment.to_string()),
     }
 }
 

@@ -81,8 +81,7 @@ pub async fn claim_code(shop: &ShopHandle, intent: RecordId, code: &str) -> Resu
 }
 
 fn taken_by(shop: &Shop, provider: &str, number: &str) -> Option<RecordId> {
-    let receipt = crdt_model::record::Receipt::id_of(shop.business(), provider, number);
-    shop.books().receipt_pays(receipt).or_else(|| shop.books().claimant(provider, number))
+    shop.number_pays(provider, number).or_else(|| shop.books().claimant(provider, number))
 }
 
 /// The first of two people says how to settle a review, money in suspense, or a receipt.
@@ -111,7 +110,9 @@ fn fits(shop: &Shop, subject: RecordId, settlement: Settlement) -> bool {
     let books = shop.books();
     let review = books.intent_state(subject) == Some(IntentState::Review);
     let suspense = books.suspense_entry(subject);
-    let unsettled = suspense.as_ref().is_some_and(|entry| entry.settled.is_none());
+    let unsettled = suspense.as_ref().is_some_and(|entry| {
+        entry.settled.is_none() && shop.number_pays(&entry.provider, &entry.number).is_none()
+    });
     match settlement {
         Settlement::AsBooked | Settlement::NotPaid => review,
         Settlement::Keep => unsettled,

@@ -94,7 +94,7 @@ impl Engine {
             let id = crdt_model::record::suspense_id(shop.business(), MPESA, &number);
             let state = shop.books().intent_state(intent);
             let open = matches!(state, Some(IntentState::Open | IntentState::Declined));
-            let free = shop.books().receipt_pays(super::listing::receipt_id(shop.business(), &number)).is_none();
+            let free = shop.number_pays(MPESA, &number).is_none();
             (open && free).then(|| shop.books().suspense_entry(id))
         });
         let entry = match found.await? {
@@ -118,14 +118,20 @@ impl Engine {
         let (subject, id) = (proposal.subject, proposal.proposal);
         let about = self.shop.ask(move |shop| {
             let books = shop.books();
-            (books.payment(subject), books.suspense_entry(subject), books.receipt_pays(subject))
+            let done = |other: &ProposalState| other.proposal != id && other.may_be_done();
+            let done = books.proposals_about(subject).iter().any(done);
+            (books.payment(subject), books.suspense_entry(subject), books.receipt_pays(subject), done)
         });
-        let (payment, suspense, pays) = about.await?;
+        let (payment, suspense, pays, done_otherwise) = about.await?;
         let is_ours = payment.as_ref().is_some_and(|payment| payment.voices.contains(&me))
             || suspense.as_ref().is_some_and(|entry| entry.device == me)
             || pays.is_some();
         if !is_ours {
             return Ok(());
+        }
+        // Two pairs of people may have agreed on different things, apart. Reviews come again, money goes once.
+        if done_otherwise && payment.is_none() {
+            return self.outcome(id, OutcomeState::Failed, "it was settled otherwise before", Vec::new()).await;
         }
         match proposal.settlement {
             Settlement::AsBooked | Settlement::Keep => self.outcome(id, OutcomeState::Done, "", Vec::new()).await,
@@ -167,7 +173,8 @@ impl Engine {
             return Ok(());
         }
         let Some((receipt_number, amount_minor)) = money else {
-            return self.outcome(id, OutcomeState::Failed, "there is no such receipt", Vec::new()).await;
+            let detail = "there is no such receipt, or it pays a payment by now: take that one back";
+            return self.outcome(id, OutcomeState::Failed, detail, Vec::new()).await;
         };
         let Some(provider) = self.mpesa.clone() else { return Ok(()) };
         self.outcome(id, OutcomeState::Asked, "", Vec::new()).await?;
@@ -185,7 +192,8 @@ impl Engine {
         let found = self.shop.ask(move |shop| {
             let books = shop.books();
             if let Some(entry) = books.suspense_entry(subject) {
-                return Some((entry.number, entry.amount.minor));
+                let pays = shop.number_pays(&entry.provider, &entry.number);
+                return pays.is_none().then_some((entry.number, entry.amount.minor));
             }
             let payment = books.payment(books.receipt_pays(subject)?)?;
             let receipt = payment.receipts.into_iter().find(|one| one.record == subject && one.accepted)?;

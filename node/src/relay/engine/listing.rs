@@ -188,13 +188,15 @@ impl Engine {
         let named = self.references.find(&line.account);
         let number = line.receipt_number.clone();
         let known = self.shop.ask(move |shop| {
-            let business = shop.business();
-            let receipt = receipt_id(business, &number);
-            let pays = shop.books().receipt_pays(receipt);
-            let suspended = shop.books().suspense_entry(suspense_id(business, MPESA, &number)).is_some();
-            (pays, suspended, shop.books().claimant(MPESA, &number))
+            let pays = shop.number_pays(MPESA, &number);
+            let suspense = shop.books().suspense_entry(suspense_id(shop.business(), MPESA, &number));
+            (pays, suspense, shop.books().claimant(MPESA, &number))
         });
-        let (pays, suspended, claimant) = known.await?;
+        let (pays, suspense, claimant) = known.await?;
+        let suspended = suspense.is_some();
+        // What two people have settled is not there to be claimed.
+        let settled = suspense.is_some_and(|entry| entry.settled.is_some());
+        let claimant = claimant.filter(|_| pays.is_none() && !settled);
         let target = named.or(pays.map(|intent| (intent, 0)));
         if let Some((intent, number)) = target
             && let Some(case) = Case::ask(&self.shop, intent).await?
@@ -216,7 +218,7 @@ impl Engine {
             return Ok(());
         }
         if pays.is_some() || suspended {
-            return self.claimed(line, claimant.filter(|_| pays.is_none()), evidence, rows).await;
+            return self.claimed(line, claimant, evidence, rows).await;
         }
         match claimant {
             Some(_) => self.claimed(line, claimant, evidence, rows).await,
@@ -319,11 +321,6 @@ impl Engine {
             }
         }
     }
-}
-
-/// The receipt record of one of M-PESA's numbers.
-pub(super) fn receipt_id(business: crdt_model::ids::BusinessId, number: &str) -> RecordId {
-    Receipt::id_of(business, MPESA, number)
 }
 
 fn receipt_evidence(evidence: Evidence) -> ReceiptEvidence {

@@ -6,6 +6,7 @@ mod other_provider;
 mod rig;
 mod secrecy;
 mod status;
+mod suspense;
 
 use std::sync::atomic::Ordering;
 
