@@ -110,9 +110,9 @@ fn fits(shop: &Shop, subject: RecordId, settlement: Settlement) -> bool {
     let books = shop.books();
     let review = books.intent_state(subject) == Some(IntentState::Review);
     let suspense = books.suspense_entry(subject);
-    let unsettled = suspense.as_ref().is_some_and(|entry| {
-        entry.settled.is_none() && shop.number_pays(&entry.provider, &entry.number).is_none()
-    });
+    let unsettled = suspense
+        .as_ref()
+        .is_some_and(|entry| entry.settled.is_none() && shop.number_pays(&entry.provider, &entry.number).is_none());
     match settlement {
         Settlement::AsBooked | Settlement::NotPaid => review,
         Settlement::Keep => unsettled,

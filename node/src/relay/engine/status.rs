@@ -114,8 +114,7 @@ impl Engine {
                 Some(proposal) => books.proposal(proposal).is_none_or(|state| is_over(&state)),
                 None => {
                     let suspense = crdt_model::record::suspense_id(business, MPESA, &number);
-                    shop.number_pays(MPESA, &number).is_some()
-                        || books.suspense_entry(suspense).is_some()
+                    shop.number_pays(MPESA, &number).is_some() || books.suspense_entry(suspense).is_some()
                 }
             }
         });

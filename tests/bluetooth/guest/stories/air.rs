@@ -99,6 +99,8 @@ impl FragmentSink for Paced {
 /// that the processor is not what is measured, also on a busy machine.
 const PACE_BYTES_A_SECOND: f64 = 10.0 * 1024.0;
 const LATE_MAX: Duration = Duration::from_millis(100);
+/// A busy machine lets a fragment wait for seconds.
+const QUIET_MAX: Duration = Duration::from_secs(15);
 
 /// A connection, and both its ends.
 async fn connect(
@@ -164,7 +166,7 @@ async fn one_way(from: &mut Carrier, to: &mut Carrier, bytes: usize) -> anyhow::
     let receiving = async {
         let (mut arrived, mut last) = (0_usize, Instant::now());
         while arrived < all {
-            match tokio::time::timeout(Duration::from_secs(5), to.incoming.recv()).await {
+            match tokio::time::timeout(QUIET_MAX, to.incoming.recv()).await {
                 Ok(Some(fragment)) => (arrived, last) = (arrived + fragment.len(), Instant::now()),
                 Ok(None) | Err(_) => break,
             }

@@ -25,6 +25,8 @@ use serde_json::json;
 /// How long anything may take: an emulated processor, on a machine that may be busy with more than
 /// that. Only what goes wrong takes as long.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// What one question may take; after that it is put again. hcitool was seen to hang in the kernel.
+const QUESTION_MAX: Duration = Duration::from_secs(30);
 const STORY_MAX: Duration = Duration::from_secs(480);
 const LOG: &str = "/tmp/guest.log";
 const LINES_SHOWN: usize = 40;
@@ -129,8 +131,13 @@ async fn until<T, F: Future<Output = anyhow::Result<Option<T>>>>(
     let began = Instant::now();
     loop {
         let asked = Instant::now();
-        if let Some(answer) = within(what, ask()).await?? {
-            return Ok(answer);
+        match tokio::time::timeout(QUESTION_MAX, ask()).await {
+            Ok(answered) => {
+                if let Some(answer) = answered? {
+                    return Ok(answer);
+                }
+            }
+            Err(_) => say(&format!("{what}: no answer within {QUESTION_MAX:?}: it is asked again")),
         }
         if began.elapsed() > PATIENCE {
             bail!("{what}: not within {PATIENCE:?}");

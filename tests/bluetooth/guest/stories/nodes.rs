@@ -130,7 +130,7 @@ pub(crate) async fn system(words: &[&str]) -> anyhow::Result<()> {
 pub(crate) async fn connections() -> anyhow::Result<Vec<(&'static str, String)>> {
     let mut all = Vec::new();
     for adapter in ADAPTERS {
-        let listed = Command::new("hcitool").args(["-i", adapter, "con"]).output().await?;
+        let listed = Command::new("hcitool").args(["-i", adapter, "con"]).kill_on_drop(true).output().await?;
         let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
         let words: Vec<&str> = listed.split_whitespace().collect();
         for pair in words.windows(2) {
