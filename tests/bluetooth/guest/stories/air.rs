@@ -38,10 +38,10 @@ pub(crate) struct Ends {
 
 impl Ends {
     /// The central is on the first adapter.
-    pub(crate) async fn meet(medium: Medium) -> anyhow::Result<Self> {
+    pub(crate) async fn meet(medium: Medium, pace_kib_s: f64) -> anyhow::Result<Self> {
         let mut tries = 0;
         loop {
-            match Self::meet_once(medium).await {
+            match Self::meet_once(medium, pace_kib_s).await {
                 Ok(ends) => return Ok(ends),
                 // A connection of before may be ending yet, and bluetoothd may end with it.
                 Err(error) if tries < 5 => say(&format!("{medium}: {error:#}")),
@@ -52,13 +52,13 @@ impl Ends {
         }
     }
 
-    async fn meet_once(medium: Medium) -> anyhow::Result<Self> {
+    async fn meet_once(medium: Medium, pace_kib_s: f64) -> anyhow::Result<Self> {
         let secret = DiscoverySecret([3; 32]);
         let tag = secret.tag(PeerKey::from_secret(&[2; 32])?, tag_period(SystemTime::now()));
         let mut peripheral = BluezPeripheral::start(ADAPTERS[1]).await?;
         let central = Central::open(Some(ADAPTERS[0])).await?;
         let (near, far) = connect(&central, &mut peripheral, tag, medium).await?;
-        Ok(Self { near: paced(near), far: paced(far), peripheral })
+        Ok(Self { near: paced(near, pace_kib_s), far: paced(far, pace_kib_s), peripheral })
     }
 
     /// So many bytes of fragments from the near end to the far one, and half as many back.
@@ -72,13 +72,14 @@ impl Ends {
 
 /// An emulated radio moves bytes as fast as the processor does, which would be measured, and not what
 /// goes over a radio: both ends send at the pace of a real one.
-fn paced(carrier: Carrier) -> Carrier {
-    let outgoing = Paced { carrier: carrier.outgoing, free_at: tokio::time::Instant::now() };
+fn paced(carrier: Carrier, kib_s: f64) -> Carrier {
+    let outgoing = Paced { carrier: carrier.outgoing, kib_s, free_at: tokio::time::Instant::now() };
     Carrier { outgoing: Box::new(outgoing), ..carrier }
 }
 
 struct Paced {
     carrier: Box<dyn FragmentSink>,
+    kib_s: f64,
     /// When what has been sent would have left a radio.
     free_at: tokio::time::Instant,
 }
@@ -87,7 +88,7 @@ impl FragmentSink for Paced {
     fn send(&mut self, fragment: Bytes) -> BoxFuture<'_, Result<(), CarrierError>> {
         Box::pin(async move {
             tokio::time::sleep_until(self.free_at).await;
-            let took = Duration::from_secs_f64(fragment.len() as f64 / PACE_BYTES_A_SECOND);
+            let took = Duration::from_secs_f64(fragment.len() as f64 / (self.kib_s * 1024.0));
             // Waking up late costs nothing, being idle is not saved up.
             self.free_at = self.free_at.max(tokio::time::Instant::now() - LATE_MAX) + took;
             self.carrier.send(fragment).await
@@ -95,9 +96,6 @@ impl FragmentSink for Paced {
     }
 }
 
-/// A middling phone's: they reach 4 to 30 KB/s over GATT, and more than 20 in a channel. Slow enough
-/// that the processor is not what is measured, also on a busy machine.
-const PACE_BYTES_A_SECOND: f64 = 10.0 * 1024.0;
 const LATE_MAX: Duration = Duration::from_millis(100);
 /// A busy machine lets a fragment wait for seconds.
 const QUIET_MAX: Duration = Duration::from_secs(15);
