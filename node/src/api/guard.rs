@@ -1,5 +1,6 @@
 //! What every request has to pass: no other site may use the API through a browser (DNS
-//! rebinding, cross-site requests), and what changes something says that it sends JSON.
+//! rebinding, cross-site requests), and what changes something says that it sends JSON. Every answer
+//! goes with the capability headers.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -9,6 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
 
+use super::capability::add_capabilities;
 use super::problem::{Code, Problem};
 use super::state::ApiState;
 
@@ -29,7 +31,8 @@ pub(super) async fn guard(State(state): State<ApiState>, request: Request, next:
             Err(problem) => problem.into_response(),
         }
     };
-    let response = work.instrument(span.clone()).await;
+    let mut response = work.instrument(span.clone()).await;
+    add_capabilities(response.headers_mut(), &state.desk.offline().config());
     span.record("status", response.status().as_u16());
     response
 }

@@ -8,6 +8,7 @@ mod body;
 mod books;
 mod business;
 mod caller;
+pub mod capability;
 mod conflicts;
 mod control;
 mod customers;
@@ -25,6 +26,7 @@ mod offline;
 mod offline_config;
 mod offline_queue;
 mod offline_sync;
+mod openapi;
 mod payment_care;
 mod payments;
 mod peers;
@@ -61,7 +63,7 @@ use problem::Problem;
 /// The API of a running shop. Serve it on loopback only.
 pub fn router(state: ApiState) -> Router {
     let (router, document) = paths().split_for_parts();
-    let document = Json(document);
+    let document = Json(openapi::complete(document));
     router
         .route("/openapi.json", axum::routing::get(move || async move { document }))
         .fallback(|| async { Problem::new(Code::NotFound, "there is no such path: see /openapi.json") })
@@ -75,8 +77,8 @@ pub fn router(state: ApiState) -> Router {
 
 /// The OpenAPI 3.1 document of the API.
 #[must_use]
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    paths().into_openapi()
+pub fn openapi() -> serde_json::Value {
+    openapi::complete(paths().into_openapi())
 }
 
 #[derive(OpenApi)]

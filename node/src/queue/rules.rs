@@ -1,8 +1,8 @@
 //! What may be recorded while no relay is connected, as the business configured it. Kept ready, so
 //! that nobody who is allowed everything is asked anything.
 
-use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
 
 use crdt_model::record::Role;
 use crdt_model::shop::{QueueConfig, Shop};
@@ -35,7 +35,7 @@ pub enum OfflineRefused {
 pub struct Offline {
     /// Nobody is refused for being offline.
     restricted: AtomicBool,
-    config: RwLock<QueueConfig>,
+    config: RwLock<Arc<QueueConfig>>,
 }
 
 impl Offline {
@@ -44,7 +44,7 @@ impl Offline {
         let restricted = !config.offline_mode_enabled || !config.refused_offline.is_empty();
         self.restricted.store(restricted, Ordering::Relaxed);
         if let Ok(mut kept) = self.config.write() {
-            *kept = config;
+            *kept = Arc::new(config);
         }
     }
 
@@ -56,8 +56,8 @@ impl Offline {
 
     /// The rules, as last learnt.
     #[must_use]
-    pub fn config(&self) -> QueueConfig {
-        self.config.read().map(|config| config.clone()).unwrap_or_default()
+    pub fn config(&self) -> Arc<QueueConfig> {
+        self.config.read().map(|config| Arc::clone(&config)).unwrap_or_default()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::support::Till;
+use crate::api::capability::{CAPABILITY_HEADERS, OFFLINE_CAPABLE, OFFLINE_OPERATIONS};
 use crate::api::{Code, openapi};
 
 const DOCS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/api.md"));
@@ -12,7 +13,7 @@ async fn every_documented_path_is_served_and_every_route_is_documented() {
     let till = Till::new();
     let served = till.found("/openapi.json").await;
     assert!(served["openapi"].as_str().unwrap().starts_with("3.1"), "{}", served["openapi"]);
-    let document = serde_json::to_value(openapi()).unwrap();
+    let document = openapi();
     assert_eq!(served, document);
     let mut operations = BTreeSet::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -28,6 +29,34 @@ async fn every_documented_path_is_served_and_every_route_is_documented() {
         .map(str::to_owned)
         .collect();
     assert_eq!(operations, listed, "docs/api.md lists every call");
+}
+
+#[tokio::test]
+async fn every_answer_carries_the_capability_headers_which_the_docs_name() {
+    let till = Till::new();
+    till.patch("/api/offline/config", &serde_json::json!({ "allow_expenses_offline": false })).await;
+    let answers = [
+        till.get("/api/business").await,
+        till.get("/api/sales/none").await,
+        till.get("/nowhere").await,
+        till.call(super::support::request("POST", "/api/sales", "{")).await,
+    ];
+    for (name, _) in CAPABILITY_HEADERS {
+        for answer in &answers {
+            assert!(answer.headers.contains_key(name), "{name}: {}", answer.text());
+        }
+        assert!(DOCS.to_lowercase().contains(&format!("| `{name}` |")), "docs/api.md names {name}");
+    }
+    assert_eq!(answers[0].headers[OFFLINE_OPERATIONS], "sale,record,payment,stock_adjustment,custom");
+    let document = openapi();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                let headers = &response["headers"];
+                assert!(headers[OFFLINE_CAPABLE].is_object(), "{method} {path} {status}: {headers}");
+            }
+        }
+    }
 }
 
 #[test]
