@@ -4,7 +4,8 @@ use crate::support::{Dice, ShopNet, bread};
 use crdt_model::books::IntentState;
 use crdt_model::document::{DocumentId, FieldEdit, FieldValue};
 use crdt_model::ids::RecordId;
-use crdt_model::record::{Fact, Kind, Ledger, TenderKind};
+use crdt_model::record::{Fact, Kind, Ledger, Resolution, TenderKind};
+use crdt_model::rules::{ConflictKind, ConflictState};
 use crdt_model::shop::{Operation, Phone, Settings};
 
 fn sales(net: &ShopNet, index: usize) -> usize {
@@ -268,6 +269,19 @@ fn nothing_is_charged_above_a_fork() {
     assert_eq!(sales(&net, 2), 3, "no sale is lost");
     assert_eq!(waiting(&net), 1, "and nobody is asked for those above the fork");
     assert_eq!(net.shop(1).books().intent_count(IntentState::Review), 2, "a person decides");
+
+    let forks = net.shop(1).fork_conflicts();
+    assert_eq!((forks.len(), forks[0].kind, forks[0].sides.len()), (1, ConflictKind::JournalForked, 2));
+    let before = net.shop(2).conflict_count();
+    let looked = Resolution { conflict: forks[0].id, choice: "the copy is wiped".to_owned(), note: None, fields: None };
+    net.act(1, Operation { facts: vec![Fact::Resolution(looked)], ..Operation::default() }).unwrap();
+    net.run_until_quiet();
+    assert_eq!(net.shop(2).conflict_count(), before - 1);
+    for device in [0, 1, 2] {
+        let forks = net.shop(device).fork_conflicts();
+        assert!(matches!(&forks[0].state, ConflictState::Resolved(by) if by.choice == "the copy is wiped"));
+        assert_eq!(forks, net.shop(1).fork_conflicts(), "every device tells of the same fork");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod docket;
 mod double_claim;
+mod forked;
 mod handoff;
 mod oversold;
 mod paid_twice;
@@ -15,6 +16,7 @@ use minicbor::{Decode, Encode};
 
 pub(crate) use docket::Docket;
 pub(crate) use double_claim::double_claim;
+pub(crate) use forked::{fork_id, forked};
 pub(crate) use handoff::{GIVER, RECEIVER, handoff_decided, handoff_torn};
 pub(crate) use oversold::oversold;
 pub(crate) use paid_twice::paid_twice;
@@ -65,6 +67,9 @@ pub enum ConflictKind {
     /// The shop's own server has something else than what a till recorded.
     #[n(9)]
     Upstream,
+    /// A device's journal has two histories. All of them count.
+    #[n(10)]
+    JournalForked,
 }
 
 /// Something that a person should decide.

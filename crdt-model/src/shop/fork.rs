@@ -2,10 +2,13 @@
 //! folder. Both are kept: the journal ends where they part, and each goes on as a branch of
 //! its own, named by its first entry, so that every replica cuts in the same place.
 
+use std::collections::BTreeMap;
+
 use super::{LinkId, Output, Shop};
 use crate::entry::Entry;
-use crate::ids::{EntryHash, JournalId};
+use crate::ids::{DeviceId, EntryHash, JournalId, RecordId};
 use crate::journal::{Fork, Journal, JournalInfo};
+use crate::rules::{Conflict, ConflictState, fork_id, forked};
 use crate::sync::codec::Run;
 use crate::sync::message::{BranchPoint, Checkpoints, Message};
 
@@ -137,6 +140,23 @@ impl Shop {
         let branch = JournalInfo { fork: Some(fork), ..journal.info.clone() };
         tracing::warn!(journal = %id, seq = fork.seq, "a journal has forked: both branches are kept");
         out.push(Output::Split(Split { journal: id, keep_through: fork.seq, branch }));
+    }
+
+    /// Where journals have forked, in the order of their ids: a person should look at their devices.
+    #[must_use]
+    pub fn fork_conflicts(&self) -> Vec<Conflict> {
+        let mut forks: BTreeMap<RecordId, (DeviceId, Fork, Vec<JournalId>)> = BTreeMap::new();
+        for (id, journal) in &self.journals {
+            let Some(fork) = &journal.info.fork else { continue };
+            let conflict = fork_id(journal.info.genesis.id(), fork);
+            let device = journal.info.device();
+            forks.entry(conflict).or_insert_with(|| (device, *fork, Vec::new())).2.push(*id);
+        }
+        let described = forks.into_iter().map(|(id, (device, fork, branches))| {
+            let decision = self.books.decision(id).cloned();
+            forked(id, device, &fork, &branches, decision.map_or(ConflictState::Open, ConflictState::Resolved))
+        });
+        described.collect()
     }
 
     /// The hash that precedes a journal's next entry, for tests of forks.

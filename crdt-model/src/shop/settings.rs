@@ -3,6 +3,7 @@
 use super::Shop;
 use crate::document::{DocumentId, FieldEdit, FieldValue, field_key};
 use crate::record::Ledger;
+use crate::rules::ConflictState;
 
 /// Which relay asks customers for M-PESA payments: `<device id>:<epoch>`.
 pub const PAYING_RELAY: &str = "paying_relay";
@@ -103,10 +104,12 @@ impl Shop {
         }
     }
 
-    /// Conflicts that wait for a person: between facts, and between edits of one field.
+    /// Conflicts that wait for a person: between facts, between edits of one field, and forked
+    /// journals.
     #[must_use]
     pub fn conflict_count(&self) -> u64 {
-        self.books.open_conflict_count() + self.field_conflicts.len() as u64
+        let forks = self.fork_conflicts().iter().filter(|fork| fork.state == ConflictState::Open).count();
+        self.books.open_conflict_count() + self.field_conflicts.len() as u64 + forks as u64
     }
 }
 

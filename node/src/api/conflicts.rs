@@ -59,7 +59,7 @@ named!(ResolveBody);
 pub(super) struct ConflictView {
     id: String,
     /// same_id_other_body, voided_and_paid, paid_twice, double_claim, oversold,
-    /// ticket_closed_twice, handoff_decided, handoff_torn, upstream or field.
+    /// ticket_closed_twice, handoff_decided, handoff_torn, journal_forked, upstream or field.
     kind: &'static str,
     /// open or resolved.
     state: &'static str,
@@ -150,6 +150,7 @@ pub(super) async fn list(
         .ask(move |shop| {
             let behind = |id: RecordId| after.is_none_or(|after| id > after);
             let facts = shop.books().conflicts(!which.all).filter(|conflict| behind(conflict.id)).take(limit + 1);
+            let facts = facts.chain(forks(shop, !which.all).filter(|conflict| behind(conflict.id)));
             let mut fields: Vec<_> = field_conflicts(shop).into_iter().filter(|(id, _)| behind(*id)).collect();
             fields.sort_by_key(|(id, _)| *id);
             fields.truncate(limit + 1);
@@ -180,7 +181,8 @@ pub(super) async fn resolve(
         .shop
         .ask(move |shop| {
             let field = field_conflicts(shop).into_iter().find(|(id, _)| *id == conflict);
-            (shop.books().conflict(conflict), field.map(|(_, field)| field))
+            let forked = || forks(shop, false).find(|forked| forked.id == conflict);
+            (shop.books().conflict(conflict).or_else(forked), field.map(|(_, field)| field))
         })
         .await?;
     let planned = match (fact, field) {
@@ -204,8 +206,10 @@ fn decide(conflict: &Conflict, body: ResolveBody) -> Result<Planned, Problem> {
         return Err(Problem::at(Code::InvalidField, "fields", detail));
     }
     let choice = body.choice.ok_or_else(choice_missing)?;
-    // Oversold stock has no sides: a person says in their own words what was done.
-    if !conflict.sides.is_empty() && !conflict.sides.iter().any(|side| side.label == choice) {
+    // Oversold stock has no sides, and those of a forked journal all count: a person says in their
+    // own words what was done.
+    let free = conflict.sides.is_empty() || conflict.kind == ConflictKind::JournalForked;
+    if !free && !conflict.sides.iter().any(|side| side.label == choice) {
         return Err(no_such_side());
     }
     let fact = Fact::Resolution(Resolution { conflict: conflict.id, choice, note: body.note, fields: None });
@@ -291,6 +295,11 @@ fn field_conflicts(shop: &Shop) -> Vec<(RecordId, FieldConflict)> {
     found.collect()
 }
 
+/// Where journals have forked.
+fn forks(shop: &Shop, open_only: bool) -> impl Iterator<Item = Conflict> {
+    shop.fork_conflicts().into_iter().filter(move |fork| !open_only || fork.state == ConflictState::Open)
+}
+
 async fn fact_view(state: &ApiState, conflict: Conflict) -> Result<ConflictView, Problem> {
     let mut sides = Vec::with_capacity(conflict.sides.len());
     let mut upstream = None;
@@ -301,13 +310,9 @@ async fn fact_view(state: &ApiState, conflict: Conflict) -> Result<ConflictView,
             sides.push(side_view(side, value));
             continue;
         }
-        sides.push(SideView {
-            label: side.label,
-            counted: side.counted,
-            device: Some(side.device.to_string()),
-            recorded_at: Some(recorded_at(side.time)),
-            value: fact.as_ref().map(fact_json).unwrap_or_default(),
-        });
+        let value = fact.as_ref().map(fact_json).unwrap_or_default();
+        let forked = conflict.kind == ConflictKind::JournalForked;
+        sides.push(if forked { branch_view(state, side, value)? } else { side_view(side, value) });
     }
     let (word, resolution) = match conflict.state {
         ConflictState::Open => ("open", None),
@@ -349,6 +354,13 @@ fn side_view(side: Side, value: serde_json::Value) -> SideView {
         recorded_at: Some(recorded_at(side.time)),
         value,
     }
+}
+
+/// A branch of a forked journal, with its first fact.
+fn branch_view(state: &ApiState, side: Side, value: serde_json::Value) -> Result<SideView, Problem> {
+    let first = state.shop.entry(side.place)?;
+    let recorded_at = first.map(|entry| recorded_at(entry.time));
+    Ok(SideView { recorded_at, ..side_view(side, value) })
 }
 
 /// What a side would have at the server; what the server said besides goes into `upstream`.
@@ -418,5 +430,6 @@ const fn kind_word(kind: ConflictKind) -> &'static str {
         ConflictKind::HandoffDecided => "handoff_decided",
         ConflictKind::HandoffTorn => "handoff_torn",
         ConflictKind::Upstream => "upstream",
+        ConflictKind::JournalForked => "journal_forked",
     }
 }

@@ -1,7 +1,7 @@
 //! Two tills that were apart: edits merge, or stand against each other until a person decides.
 
 use crdt_model::money::Currency;
-use crdt_model::record::Role;
+use crdt_model::record::{Kind, Role};
 use serde_json::json;
 
 use super::support::{Till, bread, request};
@@ -65,6 +65,55 @@ async fn one_id_with_two_bodies_is_a_conflict_that_a_person_decides() {
     assert_eq!(a.found("/api/conflicts").await["items"], json!([]));
     let all = a.found("/api/conflicts?all=true").await;
     assert_eq!(all["items"][0]["resolution"]["note"], "the other was a test");
+}
+
+#[tokio::test]
+async fn a_till_that_ran_twice_is_listed_and_nothing_of_it_is_lost() {
+    let (twin, other) = (Till::new(), Till::of(2, Role::Till, Currency::KES));
+    let till = Till::new();
+    for (till, note) in [(&till, "here"), (&twin, "there")] {
+        let mut sale = bread();
+        sale["note"] = json!(note);
+        till.record("/api/sales", &sale).await;
+    }
+    till.meet(&other);
+    other.until(|shop| (shop.books().count_of(Kind::Sale) == 1).then_some(())).await;
+    // Whoever finds a fork closes its links, and meets the others anew.
+    let both = |shop: &crdt_model::shop::Shop| (shop.fork_conflicts().first()?.sides.len() == 2).then_some(());
+    for meeting in 1.. {
+        assert!(meeting < 20, "the fork is never found");
+        twin.meet(&other);
+        if tokio::time::timeout(std::time::Duration::from_secs(3), other.until(both)).await.is_ok() {
+            break;
+        }
+    }
+    let listed = other.found("/api/conflicts").await;
+    let forked = listed["items"].as_array().unwrap().iter().find(|one| one["kind"] == "journal_forked").unwrap();
+    assert_eq!(forked["sides"].as_array().unwrap().len(), 2, "{listed}");
+    for side in forked["sides"].as_array().unwrap() {
+        assert_eq!((side["counted"].clone(), side["value"]["kind"].clone()), (json!(true), json!("sale")), "{side}");
+        assert!(side["recorded_at"].as_str().unwrap().starts_with("20"), "{side}");
+    }
+    let path = format!("/api/conflicts/{}/resolve", forked["id"].as_str().unwrap());
+    let looked = other.post(&path, &json!({ "choice": "the copy is wiped" })).await;
+    assert!(looked.status.is_success(), "{}", looked.text());
+    let kinds = |listed: serde_json::Value| listed["items"].to_string().contains("journal_forked");
+    assert!(!kinds(other.found("/api/conflicts").await) && kinds(other.found("/api/conflicts?all=true").await));
+}
+
+#[tokio::test]
+async fn what_was_sold_twice_from_one_shelf_is_listed() {
+    let (a, b) = tills();
+    a.record("/api/products", &json!({ "sku": "BREAD", "name": "Bread", "price_minor": 6500 })).await;
+    let counted = json!({ "sku": "BREAD", "counted_milli": 3000 });
+    a.record("/api/stock/adjustments", &counted).await;
+    for till in [&a, &b] {
+        till.record("/api/sales", &bread()).await;
+    }
+    a.meet(&b);
+    b.until(|shop| (shop.conflict_count() == 1).then_some(())).await;
+    let conflict = b.found("/api/conflicts").await["items"][0].clone();
+    assert_eq!((conflict["kind"].clone(), conflict["sku"].clone()), (json!("oversold"), json!("BREAD")));
 }
 
 #[tokio::test]
