@@ -25,6 +25,7 @@ use crate::join::{Admissions, Invitation, InviteError, JOIN_PROTOCOL};
 use crate::links::LinkTable;
 use crate::operations::MoveWords;
 use crate::queue::Desk;
+use crate::queue::watch::watch as watch_queue;
 use crate::shop_handle::ShopHandle;
 use crate::shop_loop::{LoopError, ShopLoop};
 use crate::storage::Continuity;
@@ -207,7 +208,7 @@ impl Node {
             running: None,
         };
         node.carrying_tasks = carrying.start(events, bluetooth);
-        node.tasks.push(tokio::spawn(queue_watch(Arc::clone(&node.desk), node.shop.clone(), node.stop.subscribe())));
+        node.tasks.push(tokio::spawn(watch_queue(Arc::clone(&node.desk), node.shop.clone(), node.stop.subscribe())));
         if let Some(upstream) = config.upstream.clone() {
             let (shop, desk) = (node.shop.clone(), Arc::clone(&node.desk));
             node.upstream = Some(Upstream::start(shop, &carrier, desk, upstream).await?);
@@ -460,31 +461,6 @@ impl NodeControl for Control {
         self.ended.borrow().clone()
     }
 }
-
-/// Keeps the rules for offline work at hand, and tells once when too much waits.
-async fn queue_watch(desk: Arc<Desk>, shop: ShopHandle, mut stop: watch::Receiver<bool>) {
-    let mut full = false;
-    loop {
-        if desk.learn_rules().await.is_err() {
-            return;
-        }
-        let max = desk.offline().config().max_queue_size;
-        let asked = shop.ask(|shop| (shop.status().pending, crate::queue::rules::has_relay(shop))).await;
-        let Ok((waiting, has_relay)) = asked else { return };
-        let now_full = has_relay && waiting >= max;
-        if now_full && !full {
-            tracing::error!(waiting, max, "the queue is full: sales are still taken, other operations are not");
-        }
-        full = now_full;
-        let told = stop.wait_for(|stop| *stop);
-        if tokio::time::timeout(QUEUE_WATCH_EVERY, told).await.is_ok() {
-            return;
-        }
-    }
-}
-
-/// A change of the rules on another device applies here after so long at most.
-const QUEUE_WATCH_EVERY: Duration = Duration::from_secs(2);
 
 fn spawn_loop(
     attendant: Attendant,

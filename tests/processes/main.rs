@@ -10,6 +10,7 @@
     reason = "a test that can't go on fails, and seeds are printed"
 )]
 
+mod analytics;
 mod crashes;
 mod disks;
 mod folders;

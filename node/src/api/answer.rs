@@ -18,6 +18,8 @@ use super::caller::Caller;
 use super::problem::{Problem, ProblemDocument};
 use super::state::ApiState;
 use crate::operations::{Planned, Warning};
+use crate::queue::alerts::{Alert, AlertKind};
+use crate::queue::rules::OverLimit;
 use crate::queue::{describe, rules};
 use crate::shop_handle::Stopped;
 
@@ -113,27 +115,34 @@ pub(super) async fn record(
     let operation = std::mem::take(&mut planned.operation);
     let limit = planned.limit.take();
     let plan = move |shop: &Shop| {
-        check_offline(shop, &operation)?;
+        let over = check_offline(shop, &operation)?;
         limit.map_or(Ok(()), |limit| limit.check(shop))?;
-        Ok::<_, Problem>((operation, ()))
+        Ok::<_, Problem>((operation, over))
     };
-    let acted = state.shop.record_planned(plan).await?.0;
+    let (acted, over) = state.shop.record_planned(plan).await?;
+    alert_over_limit(state, &acted, over);
     self::answer(state, caller, source, acted, planned, answer).await
 }
 
 /// What the business lets nobody record now. What was recorded before is only answered again.
-pub(super) fn check_offline(shop: &Shop, operation: &Operation) -> Result<(), Problem> {
-    let Some(fact) = operation.facts.iter().find(|fact| fact.is_for_upstream()) else { return Ok(()) };
+pub(super) fn check_offline(shop: &Shop, operation: &Operation) -> Result<Option<OverLimit>, Problem> {
+    let Some(fact) = operation.facts.iter().find(|fact| fact.is_for_upstream()) else { return Ok(None) };
     let place = RecordId::from_place(shop.own_journal(), u64::MAX, 0);
     if fact.source().is_some() {
         let record = fact.record_id(shop.business(), shop.own_journal(), u64::MAX, 0);
         if record != place && shop.books().record(record).is_some() {
-            return Ok(());
+            return Ok(None);
         }
     }
     let operation_type = describe(fact, place).map(|described| described.operation_type).unwrap_or_default();
-    rules::check(shop, &operation_type, matches!(fact, Fact::Sale(_)))?;
-    Ok(())
+    Ok(rules::check(shop, &operation_type, matches!(fact, Fact::Sale(_)))?)
+}
+
+/// A sale that was taken although too much waits is somebody's concern.
+pub(super) fn alert_over_limit(state: &ApiState, acted: &Acted, over: Option<OverLimit>) {
+    let Some(OverLimit { waiting, max }) = over.filter(|_| !acted.repeated) else { return };
+    let detail = format!("a sale was taken although {waiting} operations wait and max_queue_size is {max}");
+    state.desk.raise(Alert { kind: AlertKind::SaleOverLimit, operation: acted.records.first().copied(), detail });
 }
 
 /// Answers for an operation that is durable.

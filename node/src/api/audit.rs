@@ -3,17 +3,37 @@
 use axum::Json;
 use axum::extract::State;
 use crdt_model::shop::Input;
-use serde::Serialize;
-use utoipa::ToSchema;
+use crdt_model::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::body::Query;
 use super::list::{Listed, Page, bad_cursor};
-use super::problem::{Problem, ProblemDocument};
+use super::problem::{Code, Problem, ProblemDocument, body_id};
 use super::state::ApiState;
-use super::values::rfc3339;
-use crate::queue::attempts::{Linked, links_after};
+use super::values::{moments, rfc3339};
+use crate::queue::attempts::{AttemptResult, CallFilter, Linked, calls_after};
 use crate::queue::audit::audit;
 use crate::shop_handle::ReadError;
+
+/// Which calls.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Which {
+    /// How they ended, with commas between: success, failed, partial, cut_off.
+    status: Option<String>,
+    /// For operations of this type.
+    #[serde(rename = "type")]
+    operation_type: Option<String>,
+    /// For operations that this device recorded.
+    device: Option<String>,
+    /// Over this kind of network, as the app called it.
+    network: Option<String>,
+    /// That began at this time or later: 2026-03-01T08:00:00Z, or one of the shop's days.
+    from: Option<String>,
+    /// That began at this time or earlier; a day to its end.
+    to: Option<String>,
+}
 
 /// One call.
 #[derive(Debug, Serialize, ToSchema)]
@@ -22,6 +42,8 @@ pub(super) struct CallView {
     number: u64,
     /// The operation.
     operation: String,
+    /// The operation's type.
+    operation_type: Option<String>,
     /// Which call for it.
     attempt: u32,
     at: String,
@@ -61,19 +83,53 @@ pub(super) struct AuditView {
     message: String,
 }
 
-/// Lists this node's calls of the shop's own server, the first one first.
-#[utoipa::path(get, path = "/api/audit", tag = "audit", params(Page),
+/// Lists this node's calls of the shop's own server, the first one first. A page may hold fewer than
+/// `limit` and still have a `next`.
+#[utoipa::path(get, path = "/api/audit", tag = "audit", params(Page, Which),
     responses((status = 200, body = Listed<CallView>),
         (status = "4XX", body = ProblemDocument, content_type = "application/problem+json")))]
 pub(super) async fn calls(
     State(state): State<ApiState>,
     Query(page): Query<Page>,
+    Query(which): Query<Which>,
 ) -> Result<Json<Listed<CallView>>, Problem> {
     let limit = page.limit()?;
+    let filter = filter(&which, state.fixed().await?.utc_offset_minutes)?;
     let after: u64 = page.cursor().map_or(Ok(0), |cursor| cursor.parse().map_err(|_| bad_cursor()))?;
-    let links = links_after(state.shop.reader().as_ref(), after, limit + 1).map_err(ReadError::from)?;
-    let views = links.into_iter().filter_map(|(_, linked)| linked).map(view).collect();
-    Ok(Json(Listed::of(views, limit, |view: &CallView| view.number.to_string())))
+    let found = calls_after(state.shop.reader().as_ref(), after, &filter, limit).map_err(ReadError::from)?;
+    let items = found.calls.into_iter().map(view).collect();
+    Ok(Json(Listed { items, next: found.next.map(|number| number.to_string()) }))
+}
+
+fn filter(which: &Which, utc_offset_minutes: i32) -> Result<CallFilter, Problem> {
+    let words = which.status.iter().flat_map(|words| words.split(','));
+    let results = words.map(|word| {
+        AttemptResult::parse(word.trim()).ok_or_else(|| {
+            let detail = "status must be success, failed, partial or cut_off, with commas between";
+            Problem::at(Code::BadParameter, "status", detail)
+        })
+    });
+    let device = which
+        .device
+        .as_deref()
+        .map(|device| body_id("device", device).map_err(|problem| Problem { code: Code::BadParameter, ..problem }));
+    let moment = |name: &'static str, text: &Option<String>| match text {
+        None => Ok(None),
+        Some(text) => moments(text, utc_offset_minutes).map(Some).ok_or_else(|| {
+            let detail = format!("{name} must be a time such as 2026-03-01T08:00:00Z, or a date such as 2026-03-01");
+            Problem::at(Code::BadParameter, name, detail)
+        }),
+    };
+    let (from, to) = (moment("from", &which.from)?, moment("to", &which.to)?);
+    let first = from.map_or(Timestamp(0), |(first, _)| first);
+    let last = to.map_or(Timestamp(u64::MAX), |(_, last)| last);
+    Ok(CallFilter {
+        results: results.collect::<Result<_, _>>()?,
+        operation_type: which.operation_type.clone(),
+        device: device.transpose()?,
+        network_type: which.network.clone(),
+        between: Some((first, last)),
+    })
 }
 
 /// Checks that the calls are what they were, and says up to which one another device can prove it.
@@ -109,6 +165,7 @@ fn view(linked: Linked) -> CallView {
     CallView {
         number,
         operation: attempt.operation.to_string(),
+        operation_type: attempt.operation_type,
         attempt: attempt.number,
         at: rfc3339(attempt.at),
         duration_ms: attempt.duration_ms,

@@ -7,24 +7,30 @@ use axum::extract::State;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use crdt_model::shop::Change;
-use futures::stream::{self, Stream};
+use futures::stream::{self, Stream, StreamExt};
 use serde_json::{Value, json};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::fact_json::kind_word;
 use super::state::ApiState;
+use crate::queue::alerts::Alert;
 
 /// Proxies and phones drop a silent connection after half a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Hints of what changes from now on: `fact`, `document`, `peer`, `quarantined`, `epoch`, and
-/// `lagged` when some were missed.
+/// Hints of what changes from now on: `fact`, `document`, `peer`, `quarantined`, `epoch`; `alert`
+/// when a person should look at something; and `lagged` when some were missed.
 #[utoipa::path(get, path = "/api/events", tag = "service",
     responses((status = 200, body = String, content_type = "text/event-stream")))]
 pub(super) async fn events(State(state): State<ApiState>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let hints = stream::unfold(state.shop.changes(), next);
-    Sse::new(hints).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+    let alerts = stream::unfold(state.desk.alerts(), next_alert);
+    // When the shop ends, the stream does.
+    let hints = hints.map(Some).chain(stream::once(async { None }));
+    let both = stream::select(hints, alerts.map(Some));
+    let both = both.take_while(|hint| std::future::ready(hint.is_some())).filter_map(std::future::ready);
+    Sse::new(both).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
 }
 
 async fn next(mut changes: Receiver<Change>) -> Option<(Result<Event, Infallible>, Receiver<Change>)> {
@@ -34,6 +40,18 @@ async fn next(mut changes: Receiver<Change>) -> Option<(Result<Event, Infallible
         Err(RecvError::Closed) => return None,
     };
     Some((Ok(Event::default().event(name).data(data.to_string())), changes))
+}
+
+async fn next_alert(mut alerts: Receiver<Alert>) -> Option<(Result<Event, Infallible>, Receiver<Alert>)> {
+    let (name, data) = match alerts.recv().await {
+        Ok(Alert { kind, operation, detail }) => {
+            let operation = operation.map(|id| id.to_string());
+            ("alert", json!({ "kind": kind.word(), "operation": operation, "detail": detail }))
+        }
+        Err(RecvError::Lagged(missed)) => ("lagged", json!({ "missed": missed })),
+        Err(RecvError::Closed) => return None,
+    };
+    Some((Ok(Event::default().event(name).data(data.to_string())), alerts))
 }
 
 fn hint(change: &Change) -> (&'static str, Value) {

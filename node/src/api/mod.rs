@@ -2,6 +2,7 @@
 //! a request into an operation, record it, and answer once it is durable. docs/api.md has the
 //! headers and codes; the OpenAPI document is made from the code.
 
+mod analytics;
 mod answer;
 mod audit;
 mod body;
@@ -15,6 +16,7 @@ mod customers;
 mod documents;
 mod events;
 mod expenses;
+mod exposition;
 mod fact_json;
 mod guard;
 mod handoffs;
@@ -22,6 +24,7 @@ mod health;
 mod imports;
 mod ledger_moves;
 mod list;
+mod metrics;
 mod offline;
 mod offline_config;
 mod offline_queue;
@@ -151,7 +154,9 @@ fn paths() -> OpenApiRouter<ApiState> {
         .routes(routes!(offline_config::config, offline_config::correct))
         .routes(routes!(audit::calls))
         .routes(routes!(audit::verify))
+        .routes(routes!(analytics::figures))
         .routes(routes!(events::events))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
+        .routes(routes!(metrics::metrics))
 }

@@ -15,7 +15,7 @@ use crdt_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::answer::{Answer, Changes, Creates, answer, check_offline, record};
+use super::answer::{Answer, Changes, Creates, alert_over_limit, answer, check_offline, record};
 use super::body::{Body, Query};
 use super::caller::{Caller, named};
 use super::list::{Listed, Page};
@@ -207,12 +207,11 @@ pub(super) async fn create(
     // One visit to the shop: a sale is what tills wait for.
     let plan = move |shop: &Shop| {
         let Planned { operation, warnings, .. } = prepared.plan(shop).map_err(Problem::from)?;
-        if restricted {
-            check_offline(shop, &operation)?;
-        }
-        Ok::<_, Problem>((operation, warnings))
+        let over = if restricted { check_offline(shop, &operation)? } else { None };
+        Ok::<_, Problem>((operation, (warnings, over)))
     };
-    let (acted, warnings) = state.shop.record_planned(plan).await?;
+    let (acted, (warnings, over)) = state.shop.record_planned(plan).await?;
+    alert_over_limit(&state, &acted, over);
     let planned = Planned { warnings, change_due_minor, ..Planned::default() };
     answer(&state, &caller, source.as_ref(), acted, planned, Answer::Created).await
 }

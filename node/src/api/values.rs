@@ -20,6 +20,43 @@ pub(super) fn rfc3339(at: Timestamp) -> String {
     format!("{day}T{hours:02}:{minutes:02}:{seconds:02}.{:03}Z", ms % 1_000)
 }
 
+/// The first and last millisecond of what a text names: a time in UTC as RFC 3339 has it, or one of
+/// the shop's days.
+pub(super) fn moments(text: &str, utc_offset_minutes: i32) -> Option<(Timestamp, Timestamp)> {
+    let (day, of_day_ms, length_ms, offset) = match text.split_once('T') {
+        None => (text, 0, DAY_MS, i64::from(utc_offset_minutes)),
+        Some((day, time)) => {
+            let (ms, length_ms) = time_of_day(time.strip_suffix('Z')?)?;
+            (day, ms, length_ms, 0)
+        }
+    };
+    let first = i64::from(Day::parse(day)?.0) * DAY_MS + of_day_ms - offset * 60_000;
+    let at = |ms: i64| Timestamp(u64::try_from(ms).unwrap_or_default());
+    Some((at(first), at(first + length_ms - 1)))
+}
+
+/// Milliseconds since midnight, and how long what was said lasts.
+fn time_of_day(text: &str) -> Option<(i64, i64)> {
+    let (clock, fraction) = text.split_once('.').map_or((text, None), |(clock, fraction)| (clock, Some(fraction)));
+    let mut parts = clock.split(':').map(|part| {
+        let digits = part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| part.parse::<i64>().ok()).flatten()
+    });
+    let (hours, minutes, seconds) = (parts.next()??, parts.next()??, parts.next()??);
+    if parts.next().is_some() || hours > 23 || minutes > 59 || seconds > 59 {
+        return None;
+    }
+    let ms = ((hours * 60 + minutes) * 60 + seconds) * 1_000;
+    let Some(fraction) = fraction else { return Some((ms, 1_000)) };
+    if fraction.is_empty() || fraction.len() > 9 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let thousandths: String = fraction.chars().chain("00".chars()).take(3).collect();
+    Some((ms + thousandths.parse::<i64>().ok()?, 1))
+}
+
+const DAY_MS: i64 = 86_400_000;
+
 pub(super) fn recorded_at(time: Hlc) -> String {
     rfc3339(time.wall())
 }
@@ -138,6 +175,18 @@ mod tests {
     fn times_are_written_in_utc_to_the_millisecond() {
         assert_eq!(rfc3339(Timestamp(0)), "1970-01-01T00:00:00.000Z");
         assert_eq!(rfc3339(Timestamp(1_291_190_400_000 + 3_723_004)), "2010-12-01T09:02:03.004Z");
+    }
+
+    #[test]
+    fn times_and_days_are_read_as_people_write_them() {
+        let at = |text| moments(text, 180).map(|(first, last)| (rfc3339(first), rfc3339(last)));
+        let both = |first: &str, last: &str| Some((first.to_owned(), last.to_owned()));
+        assert_eq!(at("2010-12-01T09:02:03.004Z"), both("2010-12-01T09:02:03.004Z", "2010-12-01T09:02:03.004Z"));
+        assert_eq!(at("2010-12-01T09:02:03Z"), both("2010-12-01T09:02:03.000Z", "2010-12-01T09:02:03.999Z"));
+        assert_eq!(at("2010-12-01"), both("2010-11-30T21:00:00.000Z", "2010-12-01T20:59:59.999Z"));
+        for wrong in ["", "2010-12-01T", "2010-12-01T09:02:03", "2010-12-01T24:00:00Z", "2010-12-01T9:02:03Z", "T1Z"] {
+            assert_eq!(at(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -11,12 +11,41 @@ use super::{Context, output, session};
 pub(super) enum Args {
     /// Checks that nobody has changed the list of calls, as far as another device can prove it
     Verify,
-    /// Writes every call to standard output
+    /// Writes calls to standard output, the first one first
+    #[command(after_help = "Example:\n  tillmesh audit export --status failed,cut_off --from 2026-03-01 > failed.csv")]
     Export {
         /// As comma-separated values, or one JSON object a line
         #[arg(long, default_value = "csv")]
         format: Format,
+        #[command(flatten)]
+        which: Which,
     },
+}
+
+/// Which calls; all without.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct Which {
+    /// How they ended, with commas between: success, failed, partial, cut_off
+    #[arg(long)]
+    status: Option<String>,
+    /// For operations of this type, such as sale
+    #[arg(long = "type", value_name = "TYPE")]
+    operation_type: Option<String>,
+    /// For operations that this device recorded: its id
+    #[arg(long)]
+    device: Option<String>,
+    /// Over this kind of network, such as 4g
+    #[arg(long)]
+    network: Option<String>,
+    /// That began then or later: 2026-03-01T08:00:00Z, or one of the shop's days
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// That began then or earlier; a day to its end
+    #[arg(long, value_name = "TIME")]
+    to: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "COUNT")]
+    limit: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -25,9 +54,10 @@ pub(super) enum Format {
     Jsonl,
 }
 
-const COLUMNS: [&str; 16] = [
+const COLUMNS: [&str; 17] = [
     "number",
     "operation",
+    "operation_type",
     "attempt",
     "at",
     "durationMs",
@@ -47,7 +77,7 @@ const COLUMNS: [&str; 16] = [
 pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     match args {
         Args::Verify => verify(context).await,
-        Args::Export { format } => export(format, context).await,
+        Args::Export { format, which } => export(format, &which, context).await,
     }
 }
 
@@ -60,12 +90,13 @@ async fn verify(context: &Context) -> anyhow::Result<()> {
     output::line(if context.json { said.to_string() } else { message })
 }
 
-async fn export(format: Format, context: &Context) -> anyhow::Result<()> {
+async fn export(format: Format, which: &Which, context: &Context) -> anyhow::Result<()> {
     let mut csv = csv::Writer::from_writer(Vec::new());
     if matches!(format, Format::Csv) {
         csv.write_record(COLUMNS)?;
     }
     let mut lines = Vec::new();
+    let path = format!("/api/audit{}", which.query());
     session::with(context, async |session| {
         let keep = |call: Value| {
             match format {
@@ -74,12 +105,26 @@ async fn export(format: Format, context: &Context) -> anyhow::Result<()> {
             }
             Ok(())
         };
-        session.each_item("/api/audit", keep).await
+        session.some_items(&path, which.limit, keep).await
     })
     .await?;
     let bytes = if matches!(format, Format::Csv) { csv.into_inner()? } else { lines };
     std::io::stdout().write_all(&bytes)?;
     Ok(())
+}
+
+impl Which {
+    fn query(&self) -> String {
+        let fields = [
+            ("status", &self.status),
+            ("type", &self.operation_type),
+            ("device", &self.device),
+            ("network", &self.network),
+            ("from", &self.from),
+            ("to", &self.to),
+        ];
+        session::query(fields.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))))
+    }
 }
 
 fn cell(value: Option<&Value>) -> String {

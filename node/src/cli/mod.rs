@@ -1,5 +1,6 @@
 //! The command line: one command a file.
 
+mod analytics;
 mod audit;
 mod bench;
 mod completions;
@@ -117,6 +118,8 @@ enum Command {
     /// Check or write out the calls of the shop's own server
     #[command(subcommand)]
     Audit(audit::Args),
+    /// Show what sending to the shop's own server came to, by day and by device
+    Analytics(analytics::Args),
     /// Look at this machine, and say what to do
     Doctor(doctor::Args),
     /// Sell a day with several tills, a relay and payments, and check the books
@@ -174,6 +177,7 @@ async fn carry_out(cli: Cli) -> anyhow::Result<()> {
         Command::Handoff(args) => handoff::run(args, &context).await,
         Command::Payments(args) => payments::run(args, &context).await,
         Command::Peers(args) => peers::run(args, &context).await,
+        Command::Analytics(args) => analytics::run(args, &context).await,
         Command::Audit(args) => audit::run(args, &context).await,
         Command::SafeToWipe(args) => safe_to_wipe::run(args, &context).await,
         Command::Conflicts(args) => conflicts::run(args, &context).await,
@@ -252,6 +256,8 @@ mod tests {
             "handoff decide 6f1c9a52-0f6e-8c1d-9b3e-0a1b2c3d4e5f --to receiver",
             "handoff list --open",
             "safe-to-wipe --wait 0 --json",
+            "analytics --from 2026-03-01 --to 2026-03-31 --json",
+            "audit export --status failed --type sale --network 4g --from 2026-03-01 --limit 10 --format jsonl",
             "doctor --no-mdns --json",
             "run --no-lan --bluetooth hci1",
             "completions bash",

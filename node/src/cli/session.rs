@@ -110,16 +110,28 @@ impl Session {
     pub(super) async fn each_item(
         &self,
         path: &str,
+        each: impl FnMut(Value) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.some_items(path, None, each).await
+    }
+
+    /// The first items of a list, or all.
+    pub(super) async fn some_items(
+        &self,
+        path: &str,
+        count_max: Option<usize>,
         mut each: impl FnMut(Value) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let mut cursor = String::new();
+        let mut left = count_max.unwrap_or(usize::MAX);
         loop {
             let mark = if path.contains('?') { '&' } else { '?' };
             let page = self.get(&format!("{path}{mark}limit=200{cursor}")).await?;
-            for item in page.get("items").and_then(Value::as_array).into_iter().flatten() {
+            for item in page.get("items").and_then(Value::as_array).into_iter().flatten().take(left) {
                 each(item.clone())?;
+                left -= 1;
             }
-            match page.get("next").and_then(Value::as_str) {
+            match page.get("next").and_then(Value::as_str).filter(|_| left > 0) {
                 Some(next) => cursor = format!("&cursor={}", in_query(next)),
                 None => return Ok(()),
             }
@@ -151,6 +163,15 @@ impl Session {
         }
         request.send().await
     }
+}
+
+/// A query string of some fields, with its question mark; nothing without fields.
+pub(super) fn query<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let fields = fields.enumerate().map(|(place, (name, value))| {
+        let mark = if place == 0 { '?' } else { '&' };
+        format!("{mark}{name}={}", in_query(value))
+    });
+    fields.collect()
 }
 
 /// A text as a query string carries it.
@@ -224,6 +245,9 @@ mod tests {
     #[test]
     fn a_cursor_of_any_letters_fits_in_a_query() {
         assert_eq!(in_query("a-1_2.z"), "a-1_2.z");
+        let fields = [("type", "sale"), ("network", "4g & more")];
+        assert_eq!(query(fields.into_iter()), "?type=sale&network=4g%20%26%20more");
+        assert_eq!(query(std::iter::empty()), "");
         assert_eq!(in_query("50% & é"), "50%25%20%26%20%C3%A9");
     }
 }

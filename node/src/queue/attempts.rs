@@ -27,6 +27,9 @@ pub enum AttemptResult {
 }
 
 impl AttemptResult {
+    /// Every result.
+    pub const ALL: [Self; 4] = [Self::Success, Self::Failed, Self::Partial, Self::CutOff];
+
     /// In the API's words.
     #[must_use]
     pub const fn word(self) -> &'static str {
@@ -36,6 +39,12 @@ impl AttemptResult {
             Self::Partial => "partial",
             Self::CutOff => "cut_off",
         }
+    }
+
+    /// From the API's words.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|result| result.word() == word)
     }
 }
 
@@ -84,6 +93,9 @@ pub struct Attempt {
     /// METHOD and path.
     #[n(13)]
     pub endpoint: String,
+    /// The operation's type.
+    #[n(14)]
+    pub operation_type: Option<String>,
 }
 
 /// A link of the chain.
@@ -121,6 +133,30 @@ pub struct UnderWay {
     /// METHOD and path.
     #[n(2)]
     pub endpoint: String,
+}
+
+/// Which calls are listed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CallFilter {
+    /// That ended so; any if empty.
+    pub results: Vec<AttemptResult>,
+    /// For operations of this type.
+    pub operation_type: Option<String>,
+    /// For operations that this device recorded.
+    pub device: Option<DeviceId>,
+    /// Over this kind of network.
+    pub network_type: Option<String>,
+    /// That began between these two times, both included.
+    pub between: Option<(Timestamp, Timestamp)>,
+}
+
+/// A page of calls.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CallPage {
+    /// The calls, the first one first.
+    pub calls: Vec<Linked>,
+    /// The number of the call behind which to go on; `None` at the end.
+    pub next: Option<u64>,
 }
 
 const LINK: u8 = b'h';
@@ -219,6 +255,36 @@ pub fn links_after(
     Ok(links.collect())
 }
 
+/// Calls that a filter admits, behind one. Looks at so many that a page takes no longer than
+/// others, so it may hold fewer than there is room for, and still not be the last.
+///
+/// # Errors
+/// [`StorageError`].
+pub fn calls_after(
+    reader: &dyn Reader,
+    after: u64,
+    filter: &CallFilter,
+    limit: usize,
+) -> Result<CallPage, StorageError> {
+    let mut page = CallPage::default();
+    let (mut behind, mut looks) = (after, 0);
+    loop {
+        let links = links_after(reader, behind, PAGE)?;
+        if links.is_empty() {
+            return Ok(page);
+        }
+        for (number, linked) in links {
+            if page.calls.len() == limit || looks == LOOKS_MAX {
+                page.next = Some(behind);
+                return Ok(page);
+            }
+            looks += 1;
+            behind = number;
+            page.calls.extend(linked.filter(|linked| filter.admits(&linked.attempt)));
+        }
+    }
+}
+
 /// The calls for an operation, the first one first.
 ///
 /// # Errors
@@ -235,6 +301,20 @@ pub fn of_operation(reader: &dyn Reader, operation: RecordId, count_max: usize) 
     }
     Ok(attempts)
 }
+
+impl CallFilter {
+    fn admits(&self, attempt: &Attempt) -> bool {
+        (self.results.is_empty() || self.results.contains(&attempt.result))
+            && self.operation_type.as_ref().is_none_or(|kind| attempt.operation_type.as_ref() == Some(kind))
+            && self.device.is_none_or(|device| device == attempt.device)
+            && self.network_type.as_ref().is_none_or(|kind| attempt.network_type.as_ref() == Some(kind))
+            && self.between.is_none_or(|(first, last)| (first..=last).contains(&attempt.at))
+    }
+}
+
+/// The most links that one page looks at.
+const LOOKS_MAX: usize = 5_000;
+const PAGE: usize = 256;
 
 fn link_key(number: u64) -> Vec<u8> {
     let mut key = vec![LINK];
@@ -267,6 +347,7 @@ mod tests {
             device: DeviceId([1; 32]),
             network_type: None,
             endpoint: "POST /api/sales".to_owned(),
+            operation_type: None,
         }
     }
 
@@ -289,5 +370,39 @@ mod tests {
             previous = linked.hash();
         }
         assert_eq!(previous, end.hash);
+    }
+
+    #[test]
+    fn a_filter_goes_through_pages_and_leaves_none_out() {
+        let mut storage = MemoryDisk::new().open();
+        let mut end = ChainEnd::default();
+        let mut rows = Vec::new();
+        for number in 1..=600 {
+            let result = if number % 100 == 0 { AttemptResult::Failed } else { AttemptResult::Success };
+            let network_type = (number % 2 == 0).then(|| "4g".to_owned());
+            rows.extend(end.add(Attempt { result, network_type, ..attempt(number) }));
+        }
+        storage.commit(&Batch { rows, ..Batch::default() }).unwrap();
+        let reader = storage.reader();
+        let through = |filter: CallFilter, limit| {
+            let (mut numbers, mut after) = (Vec::new(), 0);
+            loop {
+                let page = calls_after(reader.as_ref(), after, &filter, limit).unwrap();
+                assert!(page.calls.len() <= limit);
+                numbers.extend(page.calls.iter().map(|linked| linked.number));
+                let Some(next) = page.next else { return numbers };
+                after = next;
+            }
+        };
+        let failed = CallFilter { results: vec![AttemptResult::Failed], ..CallFilter::default() };
+        assert_eq!(through(failed, 2), [100, 200, 300, 400, 500, 600]);
+        assert_eq!(through(CallFilter::default(), 250), (1..=600).collect::<Vec<_>>());
+        let between = Some((Timestamp(301), Timestamp(305)));
+        let some = CallFilter { network_type: Some("4g".to_owned()), between, ..CallFilter::default() };
+        assert_eq!(through(some, 50), [302, 304]);
+        assert!(
+            through(CallFilter { operation_type: Some("sale".to_owned()), ..CallFilter::default() }, 50).is_empty()
+        );
+        assert!(through(CallFilter { device: Some(DeviceId([2; 32])), ..CallFilter::default() }, 50).is_empty());
     }
 }

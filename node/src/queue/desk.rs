@@ -1,7 +1,10 @@
 //! Where the queue is asked and changed: it catches up with the journals first, so that an answer
 //! costs what is new. The only writer of the queue's rows.
 
+mod numbers;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crdt_model::entry::Place;
@@ -11,9 +14,11 @@ use crdt_model::shop::{Operation, Shop};
 use crdt_model::time::{Hlc, Timestamp};
 use tokio::sync::Mutex as Turn;
 
-use super::projection::{Batch, Counters, ENTRIES_MAX, Mapping, Scope, put, read_row, remove, stored};
+use super::alerts::{AlertCounts, Bell};
+use super::projection::{Batch, Counters, ENTRIES_MAX, Finished, Mapping, Scope, put, read_row, remove, stored};
 use super::row::{OpRow, QueueStatus};
 use super::rules::Offline;
+use super::stretches::StretchLog;
 use super::sync::Carrying;
 use super::{keys, operation};
 use crate::shop_handle::{ReadError, RecordError, ShopHandle, Stopped};
@@ -29,6 +34,12 @@ pub struct Desk {
     network: Mutex<Option<String>>,
     /// What changed since the carrier last looked; kept only while one does.
     changed: Mutex<Option<BTreeSet<RecordId>>>,
+    bell: Bell,
+    /// Alerts that were raised and are not in the stored counters yet.
+    raised: Mutex<AlertCounts>,
+    stretches: Mutex<StretchLog>,
+    /// The carrier leaves the shop's own server alone for a while.
+    server_away: AtomicBool,
 }
 
 /// What is kept at hand of the stored rows.
@@ -123,6 +134,10 @@ impl Desk {
             carrier: Mutex::new(None),
             network: Mutex::new(None),
             changed: Mutex::new(None),
+            bell: Bell::default(),
+            raised: Mutex::new(AlertCounts::default()),
+            stretches: Mutex::new(StretchLog::default()),
+            server_away: AtomicBool::new(false),
         }
     }
 
@@ -150,6 +165,7 @@ impl Desk {
     /// Makes a carrier known, or takes it away.
     pub fn set_carrier(&self, carrier: Option<Carrying>) {
         if carrier.is_none() {
+            self.server_away.store(false, Ordering::Relaxed);
             *self.changed.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
         *self.carrier.lock().unwrap_or_else(PoisonError::into_inner) = carrier;
@@ -231,11 +247,13 @@ impl Desk {
             batch.change(id, change)?;
         }
         let mut counters = known.counters.clone();
-        let (mut writes, _) = batch.finish(&mut counters);
+        let Finished { mut writes, alerts, .. } = batch.finish(&mut counters);
+        alerts.iter().for_each(|alert| alert.kind.count(&mut counters.alerts));
         writes.extend(more);
         writes.push(counters_row(&counters));
         self.shop.write_rows(writes).await?;
         known.counters = counters;
+        alerts.into_iter().for_each(|alert| self.bell.ring(alert));
         Ok(())
     }
 
@@ -434,21 +452,21 @@ impl Desk {
     }
 
     async fn caught_up(&self, turn: &mut Option<Known>) -> Result<Known, DeskError> {
-        if turn.is_none() {
-            *turn = Some(self.load()?);
-        }
+        self.known(turn)?;
         let view = self.view().await?;
         let known = turn.get_or_insert_default();
-        if known.counters.made_for != view.made_for {
+        // What is only made again is nothing new to tell.
+        let anew = known.counters.made_for != view.made_for;
+        if anew {
             self.begin_anew(known, &view.made_for).await?;
         }
         for journal in &view.journals {
-            self.read(known, &view, journal).await?;
+            self.read(known, &view, journal, anew).await?;
         }
         Ok(known.clone())
     }
 
-    async fn read(&self, known: &mut Known, view: &View, journal: &Journal) -> Result<(), DeskError> {
+    async fn read(&self, known: &mut Known, view: &View, journal: &Journal, quiet: bool) -> Result<(), DeskError> {
         loop {
             let read = known.read.get(&journal.id).copied().unwrap_or_default();
             let from = read.saturating_add(1).max(journal.from);
@@ -461,7 +479,7 @@ impl Desk {
                 return Ok(());
             }
             for some in entries.chunks(ENTRIES_MAX) {
-                self.take(known, view, journal, some).await?;
+                self.take(known, view, journal, some, quiet).await?;
             }
         }
     }
@@ -472,6 +490,7 @@ impl Desk {
         view: &View,
         journal: &Journal,
         entries: &[(u64, Vec<u8>)],
+        quiet: bool,
     ) -> Result<(), DeskError> {
         let Some((last, _)) = entries.last() else { return Ok(()) };
         let skip = |seq| view.quarantined.contains(&Place { journal: journal.id, seq });
@@ -482,15 +501,20 @@ impl Desk {
             batch.forget(&others);
         }
         let mut counters = known.counters.clone();
-        let (mut writes, some) = batch.finish(&mut counters);
+        let Finished { mut writes, touched, mut alerts } = batch.finish(&mut counters);
+        if quiet {
+            alerts.clear();
+        }
+        alerts.iter().for_each(|alert| alert.kind.count(&mut counters.alerts));
         writes.push(watermark_row(journal.id, *last));
         writes.push(counters_row(&counters));
         self.shop.write_rows(writes).await?;
         known.counters = counters;
         known.read.insert(journal.id, *last);
         if let Some(changed) = self.changed.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            changed.extend(some);
+            changed.extend(touched);
         }
+        alerts.into_iter().for_each(|alert| self.bell.ring(alert));
         Ok(())
     }
 
@@ -532,6 +556,7 @@ impl Desk {
         let counters = Counters {
             made_for: made_for.to_owned(),
             cleared_before: known.counters.cleared_before,
+            alerts: known.counters.alerts,
             ..Counters::default()
         };
         self.shop.write_rows(vec![counters_row(&counters)]).await?;

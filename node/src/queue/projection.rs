@@ -12,6 +12,7 @@ use crdt_model::record::{DeliveryOutcome, DeliveryState, Fact, UpstreamFact};
 use crdt_model::time::Hlc;
 use minicbor::{Decode, Encode};
 
+use super::alerts::{Alert, AlertCounts};
 use super::fold::{Event, fold};
 use super::row::{Decided, OpRow, QueueStatus, Recorded};
 use super::{keys, operation};
@@ -36,6 +37,9 @@ pub struct Counters {
     /// What the rows were made for; if it changes, they are made again.
     #[n(3)]
     pub made_for: String,
+    /// How often each alert was raised, by [`AlertKind`](super::alerts::AlertKind).
+    #[n(4)]
+    pub alerts: AlertCounts,
 }
 
 impl Counters {
@@ -309,10 +313,9 @@ impl Batch {
         ids.iter().for_each(|id| drop(self.rows.remove(id)));
     }
 
-    /// What is to be written, and which operations changed. The counters follow.
-    pub(super) fn finish(self, counters: &mut Counters) -> (Vec<RowWrite>, Vec<RecordId>) {
-        let mut writes = self.writes;
-        let mut touched = Vec::new();
+    /// What follows from the batch. The counters follow.
+    pub(super) fn finish(self, counters: &mut Counters) -> Finished {
+        let mut finished = Finished { writes: self.writes, ..Finished::default() };
         for (id, (before, after)) in self.rows {
             if before.as_ref() == Some(&after) || after == OpRow::default() {
                 continue;
@@ -320,12 +323,25 @@ impl Batch {
             if is_cleared(&after, counters.cleared_before) && before.is_none() {
                 continue;
             }
-            touched.push(id);
-            list(id, before.as_ref(), &after, counters, &mut writes);
-            writes.push(put(keys::operation(id), minicbor::to_vec(&after).unwrap_or_default()));
+            finished.touched.push(id);
+            let from = before.as_ref().and_then(OpRow::status);
+            finished.alerts.extend(Alert::of_status(id, from, after.status()));
+            list(id, before.as_ref(), &after, counters, &mut finished.writes);
+            finished.writes.push(put(keys::operation(id), minicbor::to_vec(&after).unwrap_or_default()));
         }
-        (writes, touched)
+        finished
     }
+}
+
+/// What follows from a batch.
+#[derive(Debug, Default)]
+pub(super) struct Finished {
+    /// What is to be written.
+    pub(super) writes: Vec<RowWrite>,
+    /// Operations that changed.
+    pub(super) touched: Vec<RecordId>,
+    /// What people should know.
+    pub(super) alerts: Vec<Alert>,
 }
 
 /// The operation that a conflict is about, and which of its outcomes.

@@ -33,8 +33,10 @@ pub enum OfflineRefused {
 /// The rules, ready to be asked.
 #[derive(Debug, Default)]
 pub struct Offline {
-    /// Nobody is refused for being offline.
+    /// Somebody may be refused for being offline.
     restricted: AtomicBool,
+    /// Too much waits.
+    full: AtomicBool,
     config: RwLock<Arc<QueueConfig>>,
 }
 
@@ -51,7 +53,12 @@ impl Offline {
     /// Whether a sale has to be checked at all.
     #[must_use]
     pub fn restricts(&self) -> bool {
-        self.restricted.load(Ordering::Relaxed)
+        self.restricted.load(Ordering::Relaxed) || self.full.load(Ordering::Relaxed)
+    }
+
+    /// Learns whether too much waits.
+    pub(crate) fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
     }
 
     /// The rules, as last learnt.
@@ -61,13 +68,23 @@ impl Offline {
     }
 }
 
-/// Whether an operation may be recorded now. Only a shop that has a relay can be offline.
+/// What an alert is raised for although the operation is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OverLimit {
+    /// How many wait.
+    pub(crate) waiting: u64,
+    /// How many may.
+    pub(crate) max: u64,
+}
+
+/// Whether an operation may be recorded now. Only a shop that has a relay can be offline. An urgent
+/// one is taken even when too much waits.
 ///
 /// # Errors
 /// [`OfflineRefused`].
-pub(crate) fn check(shop: &Shop, operation_type: &str, urgent: bool) -> Result<(), OfflineRefused> {
+pub(crate) fn check(shop: &Shop, operation_type: &str, urgent: bool) -> Result<Option<OverLimit>, OfflineRefused> {
     if !has_relay(shop) {
-        return Ok(());
+        return Ok(None);
     }
     let config = shop.queue_config();
     if !relay_is_connected(shop) {
@@ -82,11 +99,11 @@ pub(crate) fn check(shop: &Shop, operation_type: &str, urgent: bool) -> Result<(
     if waiting >= config.max_queue_size {
         if urgent {
             tracing::error!(waiting, max = config.max_queue_size, "the queue is full: a sale is taken all the same");
-            return Ok(());
+            return Ok(Some(OverLimit { waiting, max: config.max_queue_size }));
         }
         return Err(OfflineRefused::QueueFull { waiting, max: config.max_queue_size });
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Whether the business has a relay, which this device is not.

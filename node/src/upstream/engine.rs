@@ -25,6 +25,7 @@ use super::runs::Run;
 use super::schedule::{Job, Schedule};
 use crate::queue::attempts::{self, Attempt, AttemptResult, ChainEnd};
 use crate::queue::audit;
+use crate::queue::figures::FigureBook;
 use crate::queue::{Command, Desk, DeskError, OpRow, QueueStatus, Schedule as Explained};
 use crate::shop_handle::{RecordError, ShopHandle};
 use calls::Report;
@@ -50,6 +51,7 @@ pub(super) struct Engine {
     paused: Option<(u64, &'static str, String)>,
     calls: JoinSet<Report>,
     chain: ChainEnd,
+    figures: FigureBook,
     runs: Vec<Run>,
     entropy: u64,
     /// The day, and what was sent over a metered network in it.
@@ -108,6 +110,7 @@ impl Engine {
             paused: None,
             calls: JoinSet::new(),
             chain: ChainEnd::default(),
+            figures: FigureBook::new(identity.genesis.utc_offset_minutes),
             runs: Vec::new(),
             entropy: u64::from_le_bytes(seed) | 1,
             metered: (0, 0),
@@ -131,8 +134,8 @@ impl Engine {
         let mut cut: BTreeSet<RecordId> = BTreeSet::new();
         for (id, call) in attempts::under_way(self.shop.reader().as_ref())? {
             tracing::warn!(operation = %id, "a call was cut off: the server may have taken it, so it is made again under the same key");
-            let device = self.desk.row(id)?.and_then(|row| row.recorded.map(|recorded| recorded.device));
-            rows.extend(self.chain.add(Attempt {
+            let recorded = self.desk.row(id)?.and_then(|row| row.recorded);
+            let attempt = Attempt {
                 operation: id,
                 number: call.number,
                 at: call.at,
@@ -144,13 +147,17 @@ impl Engine {
                 detail: Some("the node ended before an answer came".to_owned()),
                 bytes_sent: 0,
                 bytes_received: 0,
-                device: device.unwrap_or(self.device),
+                device: recorded.as_ref().map_or(self.device, |recorded| recorded.device),
                 network_type: self.desk.network_type(),
                 endpoint: call.endpoint,
-            }));
+                operation_type: recorded.map(|recorded| recorded.operation_type),
+            };
+            self.figures.note(self.shop.reader().as_ref(), &attempt)?;
+            rows.extend(self.chain.add(attempt));
             rows.push(attempts::under_way_row(id, None));
             cut.insert(id);
         }
+        rows.extend(self.figures.rows());
         cut.extend(self.desk.in_status(QueueStatus::Syncing, SCHEDULED_MAX)?.into_iter().map(|(id, _)| id));
         let changes = cut.into_iter().map(|id| {
             let change: crate::queue::RowChange = Box::new(|row: &mut OpRow| {
@@ -218,6 +225,7 @@ impl Engine {
     }
 
     async fn turn(&mut self) -> Result<(), DeskError> {
+        self.desk.server_is(self.breaker.open_until_ms().is_some());
         if std::mem::take(&mut self.dirty) {
             self.refresh().await?;
         }

@@ -175,6 +175,7 @@ async fn whoever_changes_the_list_of_calls_is_found_out() {
         device: till.device,
         network_type: None,
         endpoint: "POST /api/sales".to_owned(),
+        operation_type: Some("sale".to_owned()),
     };
     for number in 1..=5 {
         till.shop.write_rows(chain.add(call(number))).await.unwrap();
@@ -192,6 +193,12 @@ async fn whoever_changes_the_list_of_calls_is_found_out() {
     assert_eq!(said["proven_through"], 0, "nobody else holds the anchor");
     let page = till.found("/api/audit?limit=2").await;
     assert_eq!((page["items"][1]["number"].clone(), page["next"].clone()), (json!(2), json!("2")));
+    assert_eq!(till.found("/api/audit?status=failed&type=sale").await["items"].as_array().unwrap().len(), 5);
+    for wrong in ["status=well", "device=me", "from=yesterday", "to=2026-02-30", "limit=0", "cursor=x"] {
+        let field = wrong.split('=').next().map(str::to_owned);
+        let problem = till.get(&format!("/api/audit?{wrong}")).await.problem();
+        assert_eq!(problem, ("bad_parameter".to_owned(), field), "{wrong}");
+    }
     // A chain that is whole by itself, made anew without the anchor's word.
     let mut forged = ChainEnd::default();
     for number in 1..=5 {

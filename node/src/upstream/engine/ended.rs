@@ -29,6 +29,8 @@ const TOGETHER_MAX: usize = 32;
 struct Written {
     facts: Vec<Fact>,
     rows: Vec<RowWrite>,
+    /// Calls that ended, for the figures.
+    attempts: Vec<Attempt>,
     changes: Vec<(RecordId, RowChange)>,
     came: Vec<(RecordId, Came)>,
     /// Other calls that follow at once.
@@ -297,8 +299,8 @@ impl Engine {
             let before = if self.metered.0 == today { self.metered.1 } else { 0 };
             self.metered = (today, before + bytes_sent + report.bytes_received);
         }
-        let device = report.shown.row.recorded.as_ref().map_or(self.device, |recorded| recorded.device);
-        written.rows.extend(self.chain.add(Attempt {
+        let recorded = report.shown.row.recorded.as_ref();
+        let attempt = Attempt {
             operation: report.shown.id,
             number: report.number,
             at: report.at,
@@ -310,10 +312,13 @@ impl Engine {
             detail: error.map(|error| error.detail.clone()),
             bytes_sent,
             bytes_received: report.bytes_received,
-            device,
+            device: recorded.map_or(self.device, |recorded| recorded.device),
             network_type,
             endpoint: endpoint(&report.prepared),
-        }));
+            operation_type: recorded.map(|recorded| recorded.operation_type.clone()),
+        };
+        written.attempts.push(attempt.clone());
+        written.rows.extend(self.chain.add(attempt));
         written.rows.push(under_way_row(report.shown.id, None));
     }
 
@@ -324,7 +329,11 @@ impl Engine {
             written.changes.push((*id, change));
             self.turns.remove(id);
         }
-        let rows = std::mem::take(&mut written.rows);
+        let mut rows = std::mem::take(&mut written.rows);
+        for attempt in &written.attempts {
+            self.figures.note(self.shop.reader().as_ref(), attempt)?;
+        }
+        rows.extend(self.figures.rows());
         if written.facts.is_empty() {
             self.desk.change(written.changes, rows).await?;
         } else {
