@@ -26,17 +26,16 @@ const DAYS_DEFAULT: i32 = 7;
 /// Which days, and whose operations.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Which {
     /// The first of the shop's days, such as 2026-03-01; six before `to` if not given.
+    #[param(format = Date)]
     from: Option<String>,
     /// The last of them, at most 91 later; today if not given.
+    #[param(format = Date)]
     to: Option<String>,
     /// Only operations that this device recorded.
+    #[param(pattern = "^[0-9a-f]{64}$")]
     device: Option<String>,
-    #[serde(rename = "businessId")]
-    #[param(ignore)]
-    _business_id: Option<String>,
 }
 
 /// What calls of the shop's own server came to.
@@ -210,7 +209,7 @@ fn range(which: &Which, today: Day) -> Result<(Day, Day), Problem> {
     let days = to.0.saturating_sub(from.0);
     if !(0..DAYS_MAX).contains(&days) {
         let detail = format!("from to to are 1 to {DAYS_MAX} days: ask for fewer, the earlier one first");
-        return Err(Problem::at(Code::BadParameter, "from", detail));
+        return Err(Problem::at(Code::InvalidField, "from", detail));
     }
     Ok((from, to))
 }
@@ -312,7 +311,7 @@ mod tests {
 
     fn which(from: Option<&str>, to: Option<&str>) -> Which {
         let owned = |text: Option<&str>| text.map(str::to_owned);
-        Which { from: owned(from), to: owned(to), device: None, _business_id: None }
+        Which { from: owned(from), to: owned(to), device: None }
     }
 
     #[test]

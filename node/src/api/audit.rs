@@ -21,17 +21,25 @@ use crate::shop_handle::ReadError;
 #[into_params(parameter_in = Query)]
 pub(super) struct Which {
     /// How they ended, with commas between: success, failed, partial, cut_off.
+    #[param(pattern = "^(success|failed|partial|cut_off)(,(success|failed|partial|cut_off))*$")]
     status: Option<String>,
     /// For operations of this type.
     #[serde(rename = "type")]
     operation_type: Option<String>,
     /// For operations that this device recorded.
+    #[param(pattern = "^[0-9a-f]{64}$")]
     device: Option<String>,
     /// Over this kind of network, as the app called it.
     network: Option<String>,
     /// That began at this time or later: 2026-03-01T08:00:00Z, or one of the shop's days.
+    #[param(
+        pattern = "^[1-9]\\d{3}-((0[13578]|1[02])-(0[1-9]|[12]\\d|3[01])|(0[469]|11)-(0[1-9]|[12]\\d|30)|02-(0[1-9]|1\\d|2[0-8]))(T([01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(\\.\\d{1,9})?Z)?$"
+    )]
     from: Option<String>,
     /// That began at this time or earlier; a day to its end.
+    #[param(
+        pattern = "^[1-9]\\d{3}-((0[13578]|1[02])-(0[1-9]|[12]\\d|3[01])|(0[469]|11)-(0[1-9]|[12]\\d|30)|02-(0[1-9]|1\\d|2[0-8]))(T([01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(\\.\\d{1,9})?Z)?$"
+    )]
     to: Option<String>,
 }
 

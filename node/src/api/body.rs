@@ -4,7 +4,8 @@ use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::{Number, Value};
 
 use super::problem::{Code, Problem};
 use super::state::ApiState;
@@ -46,8 +47,19 @@ impl<T: DeserializeOwned + Send> FromRequestParts<ApiState> for Query<T> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|first| *first != b'{') {
+        // Fields without their names would do for serde.
+        let error = serde_json::from_slice::<IgnoredAny>(bytes).err();
+        return Err(error.map_or_else(
+            || Problem::new(Code::WrongType, "the body must be a JSON object: name its fields"),
+            |error| refused(".", &error),
+        ));
+    }
     // Keeping track of the path costs as much again, so it is done only for what is refused.
     if let Ok(value) = serde_json::from_slice(bytes) {
+        return Ok(value);
+    }
+    if let Some(value) = with_whole_numbers(bytes) {
         return Ok(value);
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
@@ -58,6 +70,38 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     deserializer.end().map_err(|error| refused(".", &error))?;
     Ok(value)
 }
+
+/// To JSON 5.0 is as good a whole number as 5, and some clients have no other.
+fn with_whole_numbers<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let mut value: Value = serde_json::from_slice(bytes).ok()?;
+    make_whole(&mut value);
+    T::deserialize(value).ok()
+}
+
+fn make_whole(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            if let Some(whole) = whole_number(number).filter(|_| number.is_f64()) {
+                *value = whole.into();
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(make_whole),
+        Value::Object(fields) => fields.values_mut().for_each(make_whole),
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
+    }
+}
+
+/// A whole number, however it is written; one beyond 64 bits is the largest there is.
+pub(super) fn whole_number(number: &Number) -> Option<i64> {
+    if number.is_u64() || number.is_i64() {
+        return Some(number.as_i64().unwrap_or(i64::MAX));
+    }
+    let float = number.as_f64().filter(|float| float.abs() <= WHOLE_MAX && float.fract() == 0.0)?;
+    format!("{float:.0}").parse().ok()
+}
+
+/// Up to here every whole number is a float of its own.
+const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
 fn refused(path: &str, error: &serde_json::Error) -> Problem {
     if !error.is_data() {
@@ -99,4 +143,38 @@ fn join(parent: &str, name: &str) -> String {
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.split(" at line ").next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct Line {
+        sku: String,
+        amount_minor: i64,
+    }
+
+    fn read(text: &str) -> Result<Line, &'static str> {
+        parse(text.as_bytes()).map_err(|problem| problem.code.text())
+    }
+
+    #[test]
+    fn whole_numbers_may_be_written_as_json_has_them_and_nothing_is_rounded() {
+        let line = |amount_minor| Ok(Line { sku: "BREAD".to_owned(), amount_minor });
+        assert_eq!(read(r#"{"sku": "BREAD", "amount_minor": 5.0}"#), line(5));
+        assert_eq!(read(r#" {"sku": "BREAD", "amount_minor": -1.2e3}"#), line(-1_200));
+        for wrong in ["5.5", "1e300", "9007199254740993.0e1", "\"5\""] {
+            let text = format!("{{\"sku\": \"BREAD\", \"amount_minor\": {wrong}}}");
+            assert_eq!(read(&text), Err("wrong_type"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_an_object() {
+        assert_eq!(read(r#"["BREAD", 5]"#), Err("wrong_type"));
+        assert_eq!(read(r#"["BREAD", 5"#), Err("malformed_json"));
+        assert_eq!(read("5"), Err("wrong_type"));
+        assert_eq!(read(""), Err("malformed_json"));
+    }
 }

@@ -42,7 +42,7 @@ pub(super) struct ResolveBody {
     /// The label of the side that is picked.
     choice: Option<String>,
     /// Another value, for a conflict of kind `field`.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = serde_json::Value, required = false)]
     value: Option<serde_json::Value>,
     /// For a conflict of kind `upstream`: values of single fields, over what merges by itself;
     /// `null` takes a field away. `choice` is `client`, `server`, or `merge` for both.
@@ -94,7 +94,7 @@ struct UpstreamView {
     /// The fields that both sides changed apart, as paths.
     disputed: Vec<String>,
     /// What the client last saw.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = serde_json::Value)]
     base: Option<serde_json::Value>,
     server_id: Option<String>,
     detail: Option<String>,
@@ -110,8 +110,7 @@ struct SideView {
     device: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     recorded_at: Option<String>,
-    /// The fact, or the field's value.
-    #[schema(value_type = Object)]
+    /// The fact, or the field's value; `null` where there is none.
     value: serde_json::Value,
 }
 
@@ -257,7 +256,7 @@ fn decide_field(id: RecordId, conflict: FieldConflict, body: ResolveBody) -> Res
 }
 
 fn choice_missing() -> Problem {
-    Problem::at(Code::MissingField, "choice", "choice is missing: name the side that is picked by its label")
+    Problem::at(Code::InvalidField, "choice", "choice is missing: name the side that is picked by its label")
 }
 
 fn no_such_side() -> Problem {
@@ -266,7 +265,7 @@ fn no_such_side() -> Problem {
 
 /// A value of the type that the field has.
 fn field_value(value: &serde_json::Value, now: &[(FieldValue, Option<String>)]) -> Result<FieldValue, Problem> {
-    let refused = || Problem::at(Code::WrongType, "value", "value must be of the type that the sides have");
+    let refused = || Problem::at(Code::InvalidField, "value", "value must be of the type that the sides have");
     let given = if let Some(text) = value.as_str() {
         FieldValue::Text(text.to_owned())
     } else if let Some(number) = value.as_i64() {

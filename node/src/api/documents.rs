@@ -32,6 +32,7 @@ const HEADS: HeaderName = HeaderName::from_static("x-automerge-heads");
 pub(super) struct Form {
     /// `json` for the facts or fields; an Automerge save if not given.
     #[serde(rename = "as")]
+    #[param(pattern = "^json$")]
     form: Option<String>,
 }
 
@@ -119,8 +120,7 @@ pub(super) async fn list(
 /// One document: an Automerge save, or what it holds.
 #[utoipa::path(get, path = "/api/documents/{id}", tag = "documents", params(("id" = String, Path), Form),
     responses(
-        (status = 200, body = DecodedView, content_type = "application/json"),
-        (status = 200, body = Vec<u8>, content_type = "application/octet-stream",
+        (status = 200, content((DecodedView = "application/json"), (Vec<u8> = "application/octet-stream")),
             headers(("x-automerge-heads" = String, description = "Hashes of the latest changes, comma-separated")))))]
 pub(super) async fn one(
     State(state): State<ApiState>,

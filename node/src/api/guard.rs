@@ -2,9 +2,11 @@
 //! rebinding, cross-site requests), and what changes something says that it sends JSON. Every answer
 //! goes with the capability headers.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -14,8 +16,19 @@ use super::capability::add_capabilities;
 use super::problem::{Code, Problem};
 use super::state::ApiState;
 
+/// The methods that each path takes.
+pub(super) type Methods = BTreeMap<String, Vec<Method>>;
+
+/// What requests are checked against.
+#[derive(Debug, Clone)]
+pub(super) struct Guarded {
+    pub(super) state: ApiState,
+    pub(super) methods: Arc<Methods>,
+}
+
 /// Lets a request through, in a span of its own.
-pub(super) async fn guard(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(guarded): State<Guarded>, request: Request, next: Next) -> Response {
+    let Guarded { state, methods } = guarded;
     let span = tracing::info_span!(
         "request",
         method = %request.method(),
@@ -24,6 +37,14 @@ pub(super) async fn guard(State(state): State<ApiState>, request: Request, next:
     );
     let work = async {
         if let Err(problem) = check(&state, &request) {
+            return problem.into_response();
+        }
+        if let Some(taken) = other_methods(&methods, &request) {
+            let detail = "this path does not take this method: see /openapi.json";
+            let problem = Problem::new(Code::MethodNotAllowed, detail);
+            return ([(header::ALLOW, taken)], problem).into_response();
+        }
+        if let Err(problem) = check_content_type(&request) {
             return problem.into_response();
         }
         match check_business(&state, request.uri().clone()).await {
@@ -39,11 +60,19 @@ pub(super) async fn guard(State(state): State<ApiState>, request: Request, next:
 
 fn check(state: &ApiState, request: &Request) -> Result<(), Problem> {
     let host = check_host(&state.hosts, request.headers(), request.uri())?;
-    check_origin(request.headers(), &host)?;
-    if [Method::POST, Method::PUT, Method::PATCH].contains(request.method()) {
-        check_content_type(request.headers())?;
+    check_origin(request.headers(), &host)
+}
+
+/// What a path that does not take the method takes instead. Asked before anything is said of the
+/// body, which it may not have.
+fn other_methods(methods: &Methods, request: &Request) -> Option<String> {
+    let path = request.extensions().get::<MatchedPath>()?;
+    let taken = methods.get(path.as_str())?;
+    if taken.contains(request.method()) {
+        return None;
     }
-    Ok(())
+    let words: Vec<&str> = taken.iter().map(Method::as_str).collect();
+    Some(words.join(", "))
 }
 
 fn check_host(hosts: &[String], headers: &HeaderMap, uri: &Uri) -> Result<String, Problem> {
@@ -92,8 +121,11 @@ fn check_origin(headers: &HeaderMap, host: &str) -> Result<(), Problem> {
     Err(Problem::new(Code::OriginNotAllowed, "pages of other sites may not use this API: open it from its own address"))
 }
 
-fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+fn check_content_type(request: &Request) -> Result<(), Problem> {
+    if ![Method::POST, Method::PUT, Method::PATCH].contains(request.method()) {
+        return Ok(());
+    }
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let essence = kind.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {
         return Ok(());

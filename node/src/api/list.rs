@@ -15,6 +15,7 @@ const LIMIT_MAX: u32 = 200;
 #[into_params(parameter_in = Query)]
 pub(super) struct Page {
     /// How many items, 1 to 200; 50 if not given.
+    #[param(minimum = 1, maximum = 200)]
     limit: Option<u32>,
     /// `next` of the page before.
     cursor: Option<String>,
@@ -58,7 +59,7 @@ pub(super) fn cursor(time: Hlc, id: RecordId) -> String {
 }
 
 pub(super) fn bad_cursor() -> Problem {
-    Problem::at(Code::BadParameter, "cursor", "cursor must be the next of the page before, unchanged")
+    Problem::at(Code::BadCursor, "cursor", "cursor must be the next of the page before, unchanged")
 }
 
 impl<T> Listed<T> {

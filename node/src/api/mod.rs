@@ -50,8 +50,10 @@ mod tickets;
 mod values;
 mod wipe;
 
+use std::sync::Arc;
+
 use axum::extract::DefaultBodyLimit;
-use axum::{Json, Router, middleware};
+use axum::{Router, middleware};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -65,16 +67,15 @@ use problem::Problem;
 
 /// The API of a running shop. Serve it on loopback only.
 pub fn router(state: ApiState) -> Router {
-    let (router, document) = paths().split_for_parts();
-    let document = Json(openapi::complete(document));
+    let (router, _) = paths().split_for_parts();
+    let guarded = guard::Guarded { state: state.clone(), methods: Arc::new(openapi::methods(&openapi())) };
     router
-        .route("/openapi.json", axum::routing::get(move || async move { document }))
         .fallback(|| async { Problem::new(Code::NotFound, "there is no such path: see /openapi.json") })
         .method_not_allowed_fallback(|| async {
             Problem::new(Code::MethodNotAllowed, "this path does not take this method: see /openapi.json")
         })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(middleware::from_fn_with_state(state.clone(), guard::guard))
+        .layer(middleware::from_fn_with_state(guarded, guard::guard))
         .with_state(state)
 }
 
@@ -85,10 +86,14 @@ pub fn openapi() -> serde_json::Value {
 }
 
 #[derive(OpenApi)]
-#[openapi(info(
-    title = "tillmesh",
-    description = "A till's own API, on loopback. docs/api.md has its headers and codes."
-))]
+#[openapi(
+    info(
+        title = "tillmesh",
+        description = "A till's own API, on loopback. docs/api.md has its headers and codes.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
+    ),
+    components(schemas(answer::Recorded, problem::ProblemDocument))
+)]
 struct Document;
 
 fn paths() -> OpenApiRouter<ApiState> {
@@ -159,4 +164,5 @@ fn paths() -> OpenApiRouter<ApiState> {
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(metrics::metrics))
+        .routes(routes!(openapi::document))
 }

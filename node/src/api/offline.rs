@@ -70,11 +70,13 @@ struct ScheduleView {
 pub(super) struct Which {
     /// Statuses, with commas between: pending, syncing, synced, conflict, failed. The first two if
     /// not given.
+    #[param(pattern = "^(pending|syncing|synced|conflict|failed)(,(pending|syncing|synced|conflict|failed))*$")]
     status: Option<String>,
     /// A type of operation.
     #[serde(rename = "type")]
     operation_type: Option<String>,
     /// A device's id.
+    #[param(pattern = "^[0-9a-f]{64}$")]
     device: Option<String>,
 }
 
@@ -97,12 +99,12 @@ pub(super) struct OperationView {
     /// The path at the server.
     endpoint: Option<String>,
     method: Option<String>,
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = serde_json::Value)]
     request_body: Option<serde_json::Value>,
     /// pending, syncing, synced, conflict or failed.
     status: &'static str,
     sync_attempts: u32,
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = serde_json::Value)]
     server_response: Option<serde_json::Value>,
     /// The server's own id.
     server_id: Option<String>,
@@ -110,7 +112,7 @@ pub(super) struct OperationView {
     conflict_type: Option<&'static str>,
     /// The conflict, to be decided at /api/conflicts.
     conflict_id: Option<String>,
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = serde_json::Value)]
     conflict_data: Option<serde_json::Value>,
     /// client_wins, server_wins, merge or manual, once one was applied.
     resolution_strategy: Option<&'static str>,

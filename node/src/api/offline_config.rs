@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::answer::{Answer, Changes, record};
-use super::body::Body;
+use super::body::{Body, whole_number};
 use super::caller::{Caller, Named};
 use super::problem::{Code, Problem, body_id};
 use super::state::ApiState;
@@ -24,6 +24,18 @@ macro_rules! config {
         #[derive(Debug, Serialize, ToSchema)]
         #[schema(as = OfflineConfig)]
         pub(super) struct ConfigView {
+            $($(#[doc = $doc])* $name: Option<$kind>,)*
+        }
+
+        /// Fields to change; `null` gives one its default again.
+        #[derive(Debug, Deserialize, ToSchema)]
+        #[schema(as = OfflineConfigPatch)]
+        #[serde(deny_unknown_fields)]
+        #[expect(dead_code, reason = "it describes a body in the OpenAPI document")]
+        pub(super) struct ConfigChange {
+            operation_id: Option<String>,
+            #[serde(rename = "businessId")]
+            business_id: Option<String>,
             $($(#[doc = $doc])* $name: Option<$kind>,)*
         }
 
@@ -101,7 +113,7 @@ pub(super) async fn config(State(state): State<ApiState>) -> Result<Json<Value>,
 }
 
 /// Changes how the business wants its queue, on all of its devices.
-#[utoipa::path(patch, path = "/api/offline/config", tag = "offline", request_body = ConfigView, responses(Changes))]
+#[utoipa::path(patch, path = "/api/offline/config", tag = "offline", request_body = ConfigChange, responses(Changes))]
 pub(super) async fn correct(
     State(state): State<ApiState>,
     caller: Caller,
@@ -145,7 +157,8 @@ fn edit(name: &str, value: &Value) -> Result<(DocumentId, crdt_model::document::
     }
     let given = match value {
         Value::Bool(yes) => Some(FieldValue::Bool(*yes)),
-        Value::Number(number) => number.as_i64().map(FieldValue::Int),
+        // What is beyond any of the limits is a number all the same.
+        Value::Number(number) => whole_number(number).map(FieldValue::Int),
         Value::String(text) => Some(FieldValue::Text(text.clone())),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     };

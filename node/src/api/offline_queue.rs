@@ -34,10 +34,9 @@ pub(super) struct QueueBody {
     method: String,
     /// The body; none for most DELETEs.
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
     request_body: serde_json::Value,
     /// The version that the client last saw: what a merge starts from.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = serde_json::Value, required = false)]
     base: Option<serde_json::Value>,
     /// The server's tag (ETag) of that version.
     base_etag: Option<String>,
@@ -55,6 +54,7 @@ named!(QueueBody);
 pub(super) struct CleanupQuery {
     /// Only what was recorded more than so many days ago; 7 if not given.
     #[serde(rename = "olderThanDays")]
+    #[param(maximum = 36500)]
     older_than_days: Option<u32>,
 }
 

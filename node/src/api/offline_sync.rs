@@ -55,6 +55,7 @@ pub(super) struct SyncView {
 /// Which failed operations to try again.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = RetryOperations)]
 pub(super) struct RetryBody {
     /// One of them, by its `id`, `queueId` or `operation_id`; all if not given.
     id: Option<String>,
@@ -70,7 +71,7 @@ pub(super) struct RetryView {
 
 /// Sends everything that waits, now, and answers what came of it. A call during another one joins it.
 #[utoipa::path(post, path = "/api/offline/sync", tag = "offline", request_body = SyncBody,
-    params(("wait" = Option<u64>, Query, description = "On a till: how long to wait for the relay, in milliseconds; 10000 if not given, at most 30000")),
+    params(("wait" = Option<u64>, Query, maximum = 30000, description = "On a till: how long to wait for the relay, in milliseconds; 10000 if not given, at most 30000")),
     responses((status = 200, body = SyncView),
         (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
         (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
@@ -97,7 +98,7 @@ pub(super) async fn sync(
 /// Sends one operation now.
 #[utoipa::path(post, path = "/api/offline/sync/{id}", tag = "offline", request_body = SyncBody,
     params(("id" = String, Path, description = "`id`, `queueId` or `operation_id`"),
-        ("wait" = Option<u64>, Query, description = "On a till: how long to wait for the relay, in milliseconds")),
+        ("wait" = Option<u64>, Query, maximum = 30000, description = "On a till: how long to wait for the relay, in milliseconds")),
     responses((status = 200, body = SyncView),
         (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
         (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]

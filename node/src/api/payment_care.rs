@@ -25,6 +25,7 @@ use crate::relay::inbox::{Line, Mail};
 /// A word about a payment that needs nothing else.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = PaymentWord)]
 pub(super) struct RetryBody {
     operation_id: Option<String>,
     #[serde(rename = "businessId")]

@@ -99,6 +99,7 @@ pub(super) struct PaymentView {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PaymentAttempt)]
 struct AttemptView {
     number: u32,
     /// ready, calling, accepted, paid, unknown, failed, quarantine or late_paid.

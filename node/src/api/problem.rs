@@ -54,7 +54,6 @@ codes! {
     MissingField "missing_field" 400 "A field is missing";
     WrongType "wrong_type" 400 "A field has a value of another type";
     BadParameter "bad_parameter" 400 "A parameter or header can't be used";
-    OperationIdMismatch "operation_id_mismatch" 400 "Two different ids for one operation";
     HostNotAllowed "host_not_allowed" 421 "The request is for another host";
     OriginNotAllowed "origin_not_allowed" 403 "The request comes from another site";
     OfflineNotAllowed "offline_not_allowed" 403 "This may not be recorded while the relay is away";
@@ -92,6 +91,8 @@ codes! {
     TooLarge "too_large" 413 "The operation does not fit in one entry";
     UnsupportedMediaType "unsupported_media_type" 415 "The body is not declared as JSON";
     InvalidField "invalid_field" 422 "A field's value can't be used";
+    BadCursor "bad_cursor" 422 "The cursor is none of this list's";
+    OperationIdMismatch "operation_id_mismatch" 422 "Two different ids for one operation";
     WrongCurrency "wrong_currency" 422 "Amounts are not in the business's currency";
     AmountTooLarge "amount_too_large" 422 "The figures are beyond 64 bits";
     Unbalanced "unbalanced" 422 "The tenders don't add up to the lines";

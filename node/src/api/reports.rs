@@ -21,6 +21,7 @@ use crate::shop_loop::now;
 #[into_params(parameter_in = Query)]
 pub(super) struct Which {
     /// The business day, such as 2026-03-01; today if neither it nor a shift is given.
+    #[param(format = Date)]
     day: Option<String>,
     /// Only this device's part of the day.
     device: Option<String>,
@@ -116,7 +117,7 @@ pub(super) async fn z(State(state): State<ApiState>, Query(which): Query<Which>)
     if let Some(shift) = &which.shift {
         if which.day.is_some() || which.device.is_some() {
             let detail = "shift names a whole report by itself: leave day and device out";
-            return Err(Problem::at(Code::BadParameter, "shift", detail));
+            return Err(Problem::at(Code::InvalidField, "shift", detail));
         }
         let id: RecordId = path_id("shift", shift)?;
         let report = state.shop.ask(move |shop| shop.books().z_report(id)).await?;

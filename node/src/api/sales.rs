@@ -68,6 +68,28 @@ pub(super) struct LineBody {
     tax_rate_bp: Option<u32>,
 }
 
+/// A line of a ticket.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TicketLine)]
+pub(super) struct KeyedLine {
+    /// What PATCH calls this line.
+    key: String,
+    sku: String,
+    quantity_milli: i64,
+    unit_price_minor: i64,
+    discount_minor: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tax_rate_bp: Option<u32>,
+}
+
+impl LineBody {
+    /// As a line of a ticket.
+    pub(super) fn keyed(self, key: String) -> KeyedLine {
+        let Self { sku, quantity_milli, unit_price_minor, discount_minor, tax_rate_bp } = self;
+        KeyedLine { key, sku, quantity_milli, unit_price_minor, discount_minor, tax_rate_bp }
+    }
+}
+
 /// A part of what is paid.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -180,7 +202,6 @@ struct TenderView {
 
 /// Records a sale. It is durable when this answers.
 #[utoipa::path(post, path = "/api/sales", tag = "sales", request_body = NewSaleBody,
-    params(("wait" = Option<u64>, Query, description = "How long to wait for the relay, in milliseconds")),
     responses(Creates))]
 pub(super) async fn create(
     State(state): State<ApiState>,

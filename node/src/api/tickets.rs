@@ -15,7 +15,7 @@ use super::body::{Body, Query};
 use super::caller::{Caller, named};
 use super::list::{Listed, Page};
 use super::problem::{Problem, path_id};
-use super::sales::{LineBody, TenderBody, change_due, currency};
+use super::sales::{KeyedLine, LineBody, TenderBody, change_due, currency};
 use super::shards;
 use super::state::ApiState;
 use super::values::{conflicts_json, edit};
@@ -50,7 +50,7 @@ pub(super) struct TicketPatch {
     add_lines: Vec<LineBody>,
     /// Lines to replace, by key; `null` takes a line away.
     #[serde(default)]
-    #[schema(value_type = Object)]
+    #[schema(value_type = BTreeMap<String, LineBody>)]
     set_lines: BTreeMap<String, Option<LineBody>>,
 }
 
@@ -80,17 +80,9 @@ pub(super) struct TicketView {
     status: String,
     /// The sale that closed it, or will.
     sale_id: String,
-    lines: Vec<TicketLineView>,
+    lines: Vec<KeyedLine>,
     /// Fields with different values at the same time.
     conflicts: BTreeMap<String, Vec<serde_json::Value>>,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-struct TicketLineView {
-    /// What PATCH calls this line.
-    key: String,
-    #[serde(flatten)]
-    line: LineBody,
 }
 
 /// Opens a ticket.
@@ -187,9 +179,7 @@ fn ticket_line(line: LineBody) -> TicketLine {
 }
 
 fn view(id: RecordId, ticket: &SharedRecord) -> TicketView {
-    let lines = ticket_lines(ticket)
-        .into_iter()
-        .map(|(key, line)| TicketLineView { key, line: LineBody::of(line.into_line()) });
+    let lines = ticket_lines(ticket).into_iter().map(|(key, line)| LineBody::of(line.into_line()).keyed(key));
     TicketView {
         id: id.to_string(),
         name: ticket.text("name"),

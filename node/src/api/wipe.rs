@@ -77,7 +77,7 @@ struct HolderView {
 /// Says what would be lost with this device. Asks the others for their word first, and waits
 /// for it up to `?wait=` milliseconds unless all is safe before.
 #[utoipa::path(get, path = "/api/safe-to-wipe", tag = "mesh",
-    params(("wait" = Option<u64>, Query, description = "Milliseconds, at most 30000")),
+    params(("wait" = Option<u64>, Query, maximum = 30000, description = "Milliseconds, at most 30000")),
     responses((status = 200, body = VerdictView)))]
 pub(super) async fn verdict(State(state): State<ApiState>, caller: Caller) -> Result<Json<VerdictView>, Problem> {
     let owner_key = state.node.has_owner_key();

@@ -175,7 +175,7 @@ async fn every_code_can_be_reached_or_is_only_for_a_damaged_disk() {
         seen.insert((path, answered.problem().0));
     }
     let codes: BTreeSet<&str> = seen.iter().map(|(_, code)| code.as_str()).collect();
-    assert_eq!(codes, BTreeSet::from(["bad_parameter", "method_not_allowed", "not_found"]), "{seen:?}");
+    assert_eq!(codes, BTreeSet::from(["bad_cursor", "bad_parameter", "method_not_allowed", "not_found"]), "{seen:?}");
     assert_eq!(second.post("/api/invitations", &json!({})).await.problem().0, "not_an_owner");
     assert_eq!(second.get("/readyz").await.problem().0, "not_ready");
 
@@ -186,6 +186,7 @@ async fn every_code_can_be_reached_or_is_only_for_a_damaged_disk() {
         "missing_field",
         "wrong_type",
         "bad_parameter",
+        "bad_cursor",
         "operation_id_mismatch",
         "host_not_allowed",
         "origin_not_allowed",

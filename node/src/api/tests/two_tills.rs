@@ -32,7 +32,7 @@ async fn edits_of_different_fields_merge_and_of_one_field_are_both_kept() {
 
     let path = format!("/api/conflicts/{}/resolve", conflict["id"].as_str().unwrap());
     assert_eq!(a.post(&path, &json!({ "choice": "9" })).await.problem().1.unwrap(), "choice");
-    assert_eq!(a.post(&path, &json!({ "value": "cheap" })).await.problem().0, "wrong_type");
+    assert_eq!(a.post(&path, &json!({ "value": "cheap" })).await.problem().0, "invalid_field");
     let decided = a.post(&path, &json!({ "value": 6800 })).await;
     assert_eq!(decided.status, 202, "{}", decided.text());
     b.until(|shop| (shop.conflict_count() == 0).then_some(())).await;
