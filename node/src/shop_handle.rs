@@ -132,8 +132,18 @@ impl ShopHandle {
 
     /// Makes rows of the node's own durable.
     pub(crate) async fn write_rows(&self, rows: Vec<RowWrite>) -> Result<(), Stopped> {
+        self.bring_rows(rows, true).await
+    }
+
+    /// Writes rows that can be made again: they are seen at once, and durable with whatever is
+    /// made durable next.
+    pub(crate) async fn write_derived_rows(&self, rows: Vec<RowWrite>) -> Result<(), Stopped> {
+        self.bring_rows(rows, false).await
+    }
+
+    async fn bring_rows(&self, rows: Vec<RowWrite>, durable: bool) -> Result<(), Stopped> {
         let (reply, answer) = oneshot::channel();
-        self.turn.bring(Request::Rows { rows, reply }).await?;
+        self.turn.bring(Request::Rows { rows, durable, reply }).await?;
         answer.await.map_err(|_| Stopped)
     }
 

@@ -37,10 +37,18 @@ pub(crate) enum Request {
     Input(Input),
     /// A question, answered between two groups.
     Ask(Box<dyn FnOnce(&Shop) + Send>),
-    /// Rows of the node's own, to be made durable.
-    Rows { rows: Vec<RowWrite>, reply: oneshot::Sender<()> },
+    /// Rows of the node's own, to be made durable, or to be durable with what follows.
+    Rows { rows: Vec<RowWrite>, durable: bool, reply: oneshot::Sender<()> },
     /// Write a snapshot and end.
     Close,
+}
+
+/// Rows of the node's own that are written together.
+#[derive(Default)]
+struct NodeRows {
+    rows: Vec<RowWrite>,
+    /// All of them can be made again.
+    derived: bool,
 }
 
 /// Makes an operation from what the shop knows at that moment, or none.
@@ -161,6 +169,7 @@ impl ShopLoop {
         let mut written = Vec::new();
         let mut questions = Vec::new();
         let mut close = false;
+        let mut all_derived = true;
         for request in group {
             self.unsealed |= matches!(request, Request::Act { .. } | Request::Input(_));
             match request {
@@ -171,20 +180,22 @@ impl ShopLoop {
                     outputs.extend(self.shop.handle(Input::Act(Box::new(operation)), now()));
                     let accepted = outputs.iter().skip(before).any(|output| matches!(output, Output::Acted(Ok(_))));
                     if accepted {
+                        all_derived &= more.is_empty();
                         rows.extend(more);
                     }
                     replies.push_back(reply);
                 }
                 Request::Input(input) => outputs.extend(self.shop.handle(input, now())),
                 Request::Ask(question) => questions.push(question),
-                Request::Rows { rows: more, reply } => {
+                Request::Rows { rows: more, durable, reply } => {
+                    all_derived &= !durable;
                     rows.extend(more);
                     written.push(reply);
                 }
                 Request::Close => close = true,
             }
         }
-        self.commit_and_answer(outputs, rows, replies)?;
+        self.commit_and_answer(outputs, NodeRows { rows, derived: all_derived }, replies)?;
         for reply in written {
             if reply.send(()).is_err() {
                 tracing::debug!("nobody waits for these rows any more");
@@ -221,7 +232,7 @@ impl ShopLoop {
     fn commit_and_answer(
         &mut self,
         mut outputs: Vec<Output>,
-        rows: Vec<RowWrite>,
+        rows: NodeRows,
         mut replies: VecDeque<oneshot::Sender<Result<Acted, ActError>>>,
     ) -> Result<(), LoopError> {
         outputs.extend(self.shop.handle(Input::Stage, now()));
@@ -243,7 +254,7 @@ impl ShopLoop {
     fn carry_out(&mut self, mut left: Vec<Output>) -> Result<(), LoopError> {
         loop {
             left.extend(self.shop.handle(Input::Seal, now()));
-            let later = self.commit(left, Vec::new())?;
+            let later = self.commit(left, NodeRows::default())?;
             left = Vec::new();
             let mut fed = false;
             for output in later {
@@ -288,14 +299,19 @@ impl ShopLoop {
     }
 
     /// Writes everything that has to be durable in one commit, and gives back the rest in order.
-    fn commit(&mut self, outputs: Vec<Output>, rows: Vec<RowWrite>) -> Result<Vec<Output>, LoopError> {
-        let mut batch = Batch { rows, ..Batch::default() };
+    fn commit(&mut self, outputs: Vec<Output>, rows: NodeRows) -> Result<Vec<Output>, LoopError> {
+        let mut batch = Batch { rows: rows.rows, ..Batch::default() };
+        let mut has_shops_own = false;
         let mut later = Vec::with_capacity(outputs.len());
         let mut signed = Vec::new();
         for output in outputs {
             match output {
-                Output::Begun(info) => put_journal(&mut batch, &info),
+                Output::Begun(info) => {
+                    has_shops_own = true;
+                    put_journal(&mut batch, &info);
+                }
                 Output::Journal { entries, runs, ours } => {
+                    has_shops_own = true;
                     let packed: u64 = runs.iter().map(|run| run.last - run.first + 1).sum();
                     self.since_snapshot += entries.len() as u64 + packed;
                     batch.runs.extend(runs);
@@ -317,6 +333,9 @@ impl ShopLoop {
                 | Output::Changed(_)
                 | Output::WakeAt(_)) => later.push(rest),
             }
+        }
+        if rows.derived && !has_shops_own {
+            batch.durability = Durability::Background;
         }
         if !batch.is_empty() {
             self.storage.commit(&batch)?;

@@ -250,6 +250,37 @@ fn a_crash_takes_only_background_batches<E: Engine>() {
     assert_eq!(storage.reader().row(Rows::Pages, b"page").unwrap(), None);
 }
 
+fn rows_that_can_be_made_again_stay_from_the_next_commit_on<E: Engine>() {
+    let engine = E::new();
+    let mut storage = engine.open();
+    let derived = |number: u8| {
+        let mut batch = Batch::new(Durability::Background);
+        batch.put(Rows::Queue, vec![number], vec![number; 5_000]);
+        batch
+    };
+    let held = |storage: &dyn super::Storage| -> Vec<u8> {
+        (0..40).filter(|number| storage.reader().row(Rows::Queue, &[*number]).unwrap().is_some()).collect()
+    };
+    // More than one record takes along, with a reader in between.
+    for number in 0..20 {
+        storage.commit(&derived(number)).unwrap();
+        assert!(storage.reader().row(Rows::Queue, &[number]).unwrap().is_some());
+    }
+    storage.commit(&Batch::own(vec![entry(1, 1, "sale")])).unwrap();
+    for number in 20..22 {
+        storage.commit(&derived(number)).unwrap();
+        assert_eq!(held(storage.as_ref()), (0..=number).collect::<Vec<u8>>());
+    }
+    let mut storage = engine.open_after_crash(storage);
+    assert_eq!(held(storage.as_ref()), (0..20).collect::<Vec<u8>>());
+    storage.commit(&derived(30)).unwrap();
+    storage.commit(&Batch::own(vec![entry(1, 2, "sale")])).unwrap();
+    drop(storage);
+    let storage = engine.open();
+    assert_eq!(held(storage.as_ref()), (0..20).chain([30]).collect::<Vec<u8>>());
+    assert_eq!(storage.reader().last_seq(journal(1)).unwrap(), Some(2));
+}
+
 fn a_signature_is_added_and_a_crash_may_take_it_back_alone<E: Engine>() {
     let engine = E::new();
     let mut storage = engine.open();
@@ -314,6 +345,7 @@ macro_rules! contract_of_every_engine {
             a_read_sees_nothing_that_is_committed_meanwhile
             everything_is_there_after_a_restart
             a_crash_takes_only_background_batches
+            rows_that_can_be_made_again_stay_from_the_next_commit_on
             a_signature_is_added_and_a_crash_may_take_it_back_alone
             what_is_too_large_is_refused_whole
         );

@@ -13,7 +13,7 @@ use super::packed::{self, LastRun};
 use super::redb_reader::RedbReader;
 use super::tables::{FILE, JOURNAL, PACKED, ROWS, TAIL_THROUGH_KEY, place_key, row_key};
 use super::tail::{Appended, Tail};
-use super::{Batch, Durability, EntryRow, Reader, Storage, StorageError};
+use super::{Batch, Durability, EntryRow, Reader, RowWrite, Storage, StorageError};
 
 /// The engine of tills and of relays on one machine. Small commits become durable in the tail, the
 /// engine takes them over afterwards.
@@ -26,6 +26,8 @@ pub struct RedbStorage {
     path: PathBuf,
     file_id: [u8; 16],
     ended: bool,
+    /// Rows that readers see already, and that the tail's next record takes along.
+    along: Vec<RowWrite>,
 }
 
 /// The engine, and what is durable in the tail but not in the engine yet.
@@ -78,7 +80,7 @@ impl RedbStorage {
             any: AtomicBool::new(recovered),
             last_run: LastRun::default(),
         };
-        let mut storage = Self { held: Arc::new(held), tail, path, file_id, ended: false };
+        let mut storage = Self { held: Arc::new(held), tail, path, file_id, ended: false, along: Vec::new() };
         if recovered {
             storage.take_over(&Batch::new(Durability::PeerData))?;
         }
@@ -90,22 +92,52 @@ impl RedbStorage {
         self.held.write(batch)?;
         if batch.durability != Durability::Background {
             self.tail.restart();
+            self.along.clear();
         }
         Ok(())
     }
 
+    /// Whether a batch is only rows that can be made again, and may go through the tail. Through the
+    /// engine it would make the next commit the engine's too.
+    fn is_derived(&self, batch: &Batch) -> bool {
+        let rows_only = batch.entries.is_empty() && batch.runs.is_empty() && batch.dropped.is_empty();
+        batch.durability == Durability::Background && rows_only && !self.held.waiting().ahead
+    }
+
+    /// Whether rows may wait for the tail's next record, which takes them along.
+    fn goes_along(&self, rows: &[RowWrite]) -> bool {
+        let size = |row: &RowWrite| row.key.len() + row.value.as_ref().map_or(0, Vec::len);
+        self.along.iter().chain(rows).map(size).sum::<usize>() <= ALONG_BYTES_MAX
+    }
+
     fn write(&mut self, batch: &Batch) -> Result<(), StorageError> {
         batch.check_sizes()?;
-        if batch.durability == Durability::Background || self.held.waiting().ahead {
+        let derived = self.is_derived(batch);
+        if derived && self.goes_along(&batch.rows) {
+            self.along.extend(batch.rows.iter().cloned());
+            self.held.add(batch.clone());
+            // So that closing the file makes it durable, even once the engine has it.
+            self.held.waiting().behind = true;
+            return Ok(());
+        }
+        if (batch.durability == Durability::Background && !derived) || self.held.waiting().ahead {
             return self.take_over(batch);
         }
-        let mut appended = self.tail.append(batch)?;
+        let mut appended = match self.along.is_empty() {
+            true => self.tail.append(batch)?,
+            false => {
+                let mut whole = batch.clone();
+                whole.rows = self.along.iter().chain(&batch.rows).cloned().collect();
+                self.tail.append(&whole)?
+            }
+        };
         if appended == Appended::Full {
             self.take_over(&Batch::new(Durability::PeerData))?;
             appended = self.tail.append(batch)?;
         }
         match appended {
             Appended::Yes => {
+                self.along.clear();
                 self.held.wait_for_engine(batch.clone(), self.tail.number());
                 Ok(())
             }
@@ -113,6 +145,9 @@ impl RedbStorage {
         }
     }
 }
+
+/// Rows that wait for the tail's next record: a quarter of what one holds.
+const ALONG_BYTES_MAX: usize = 16 * 1024;
 
 impl fmt::Debug for RedbStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -134,7 +169,9 @@ impl Storage for RedbStorage {
         if self.ended {
             return Err(StorageError::Ended);
         }
-        self.held.add(signed);
+        if !signed.is_empty() {
+            self.held.add(Batch::own(signed));
+        }
         let settled = self.held.settle();
         self.ended = settled.is_err();
         settled
@@ -168,11 +205,10 @@ impl Held {
         self.any.store(true, Ordering::Release);
     }
 
-    fn add(&self, signed: Vec<EntryRow>) {
-        if !signed.is_empty() {
-            self.waiting().batches.push(Batch::own(signed));
-            self.any.store(true, Ordering::Release);
-        }
+    /// Adds a batch that the tail does not hold by itself.
+    fn add(&self, batch: Batch) {
+        self.waiting().batches.push(batch);
+        self.any.store(true, Ordering::Release);
     }
 
     /// Lets the engine take over what waits; it is durable in the tail already.
