@@ -1,26 +1,26 @@
 //! Where the queue is asked and changed: it catches up with the journals first, so that an answer
 //! costs what is new. The only writer of the queue's rows.
 
+mod catching_up;
 mod numbers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crdt_model::entry::Place;
 use crdt_model::ids::{BusinessId, DeviceId, JournalId, RecordId};
-use crdt_model::record::{DeliveryState, DeliveryWish, Fact, Role, Source, UpstreamFact};
+use crdt_model::record::{DeliveryState, DeliveryWish, Fact, Source, UpstreamFact};
 use crdt_model::shop::{Operation, Shop};
 use crdt_model::time::{Hlc, Timestamp};
 use tokio::sync::Mutex as Turn;
 
 use super::alerts::{AlertCounts, Bell};
-use super::projection::{Batch, Counters, ENTRIES_MAX, Finished, Mapping, Scope, put, read_row, remove, stored};
+use super::projection::{Batch, Counters, ENTRIES_MAX, Finished, Mapping, Scope, put, read_row, remove};
 use super::row::{OpRow, QueueStatus};
 use super::rules::Offline;
 use super::stretches::StretchLog;
 use super::sync::Carrying;
-use super::{keys, operation};
+use super::{keys, mappings, operation};
 use crate::shop_handle::{ReadError, RecordError, ShopHandle, Stopped};
 use crate::storage::{Keys, ReadLimits, RowWrite, Rows, StorageError};
 
@@ -32,6 +32,8 @@ pub struct Desk {
     offline: Offline,
     carrier: Mutex<Option<Carrying>>,
     network: Mutex<Option<String>>,
+    /// The app said that this device is offline.
+    offline_said: AtomicBool,
     /// What changed since the carrier last looked; kept only while one does.
     changed: Mutex<Option<BTreeSet<RecordId>>>,
     bell: Bell,
@@ -48,6 +50,8 @@ struct Known {
     counters: Counters,
     /// How far each journal was read.
     read: BTreeMap<JournalId, u64>,
+    /// What never changes while the node runs.
+    whose: Option<(BusinessId, Scope)>,
 }
 
 /// Why the queue can't be asked.
@@ -99,25 +103,12 @@ pub struct Listing {
 pub struct Shown {
     /// The operation.
     pub id: RecordId,
-    /// Its row.
+    /// Where it stands; `None` while only others speak of it.
+    pub status: Option<QueueStatus>,
+    /// Its row; where only a relay is to have it, just what was recorded.
     pub row: OpRow,
     /// Its fact, where there is one.
     pub fact: Option<Fact>,
-}
-
-struct View {
-    business: BusinessId,
-    scope: Scope,
-    made_for: String,
-    journals: Vec<Journal>,
-    quarantined: BTreeSet<Place>,
-}
-
-struct Journal {
-    id: JournalId,
-    device: DeviceId,
-    from: u64,
-    applied: u64,
 }
 
 /// The most rows that one page looks at.
@@ -133,6 +124,7 @@ impl Desk {
             offline: Offline::default(),
             carrier: Mutex::new(None),
             network: Mutex::new(None),
+            offline_said: AtomicBool::new(false),
             changed: Mutex::new(None),
             bell: Bell::default(),
             raised: Mutex::new(AlertCounts::default()),
@@ -177,11 +169,31 @@ impl Desk {
         self.network.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The app says which network this device is on.
+    /// The app says which network this device is on. Another one than before may lead to the
+    /// server, so what only the network kept back is tried.
     pub fn hear_network(&self, network_type: &str) {
+        let named: String = network_type.chars().take(NETWORK_CHARS_MAX).collect();
         let mut heard = self.network.lock().unwrap_or_else(PoisonError::into_inner);
-        if heard.as_deref() != Some(network_type) {
-            *heard = Some(network_type.chars().take(NETWORK_CHARS_MAX).collect());
+        if heard.as_ref() != Some(&named) {
+            *heard = Some(named);
+            drop(heard);
+            self.network_is_back();
+        }
+    }
+
+    /// The app says whether this device is online. Once it is again, what only the network kept
+    /// back is tried.
+    pub fn hear_online(&self, online: bool) {
+        let was_offline = self.offline_said.swap(!online, Ordering::Relaxed);
+        if online && was_offline {
+            self.network_is_back();
+        }
+    }
+
+    /// Somebody has noticed that there is a network again.
+    pub fn network_is_back(&self) {
+        if let Some(carrier) = self.carrier() {
+            carrier.network_is_back();
         }
     }
 
@@ -236,13 +248,30 @@ impl Desk {
         changes: Vec<(RecordId, RowChange)>,
         more: Vec<RowWrite>,
     ) -> Result<(), DeskError> {
+        self.change_as(changes, more, true).await
+    }
+
+    /// Changes rows in ways that others rows tell too: durable with whatever is made durable next.
+    ///
+    /// # Errors
+    /// [`DeskError`].
+    pub(crate) async fn change_derived(&self, changes: Vec<(RecordId, RowChange)>) -> Result<(), DeskError> {
+        self.change_as(changes, Vec::new(), false).await
+    }
+
+    async fn change_as(
+        &self,
+        changes: Vec<(RecordId, RowChange)>,
+        more: Vec<RowWrite>,
+        durable: bool,
+    ) -> Result<(), DeskError> {
         let mut turn = self.turn.lock().await;
-        if turn.is_none() {
+        if turn.as_ref().is_none_or(|known| known.whose.is_none()) {
             self.caught_up(&mut turn).await?;
         }
         let Some(known) = turn.as_mut() else { return Ok(()) };
-        let view = self.view().await?;
-        let mut batch = Batch::new(Arc::clone(self.shop.reader()), view.business, view.scope);
+        let Some((business, scope)) = known.whose else { return Ok(()) };
+        let mut batch = Batch::new(Arc::clone(self.shop.reader()), business, scope);
         for (id, change) in changes {
             batch.change(id, change)?;
         }
@@ -251,7 +280,10 @@ impl Desk {
         alerts.iter().for_each(|alert| alert.kind.count(&mut counters.alerts));
         writes.extend(more);
         writes.push(counters_row(&counters));
-        self.shop.write_rows(writes).await?;
+        match durable {
+            true => self.shop.write_rows(writes).await?,
+            false => self.shop.write_derived_rows(writes).await?,
+        }
         known.counters = counters;
         alerts.into_iter().for_each(|alert| self.bell.ring(alert));
         Ok(())
@@ -270,6 +302,10 @@ impl Desk {
     /// # Errors
     /// [`DeskError`].
     pub async fn one(&self, id: RecordId) -> Result<Option<Shown>, DeskError> {
+        self.look_up(id)
+    }
+
+    pub(crate) fn look_up(&self, id: RecordId) -> Result<Option<Shown>, DeskError> {
         let Some(row) = read_row(self.shop.reader().as_ref(), id)? else { return Ok(None) };
         Ok(Some(self.shown(id, row)?))
     }
@@ -288,8 +324,7 @@ impl Desk {
     /// # Errors
     /// [`DeskError`].
     pub fn mapping(&self, id: RecordId) -> Result<Option<Mapping>, DeskError> {
-        let row = self.shop.reader().row(Rows::Queue, &keys::mapping(id))?;
-        Ok(row.and_then(|value| minicbor::decode(&value).ok()))
+        Ok(mappings::mapping(self.shop.reader().as_ref(), id)?)
     }
 
     /// A page of operations.
@@ -382,8 +417,27 @@ impl Desk {
         Ok(count)
     }
 
+    /// Forgets what the server calls records that it last spoke of before a time, and whose rows
+    /// are gone. Gives how many rows went.
+    ///
+    /// # Errors
+    /// [`DeskError`].
+    pub async fn forget_mappings(&self, before: Timestamp) -> Result<u64, DeskError> {
+        let _turn = self.turn.lock().await;
+        let (mut at, mut gone) = (mappings::Sweep::default(), 0);
+        while !at.done {
+            let deletes = mappings::sweep(self.shop.reader().as_ref(), Hlc::from_wall(before), &mut at)?;
+            gone += deletes.len() as u64;
+            if !deletes.is_empty() {
+                self.shop.write_derived_rows(deletes).await?;
+            }
+        }
+        Ok(gone)
+    }
+
     /// Takes away the rows of operations that were synced, and recorded before a time. What is not
-    /// synced stays. Gives how many went.
+    /// synced stays, and so does what the server calls the records, for later operations that use
+    /// the client's own ids. Gives how many went.
     ///
     /// # Errors
     /// [`DeskError`].
@@ -404,9 +458,6 @@ impl Desk {
             let mut counters = known.counters.clone();
             counters.cleared_before = counters.cleared_before.max(horizon);
             let mut writes: Vec<RowWrite> = some.iter().flat_map(|(id, row)| remove(*id, row, &mut counters)).collect();
-            writes.extend(some.iter().map(|(id, _)| delete(keys::mapping(*id))));
-            let named = some.iter().filter_map(|(_, row)| row.recorded.as_ref()?.source.as_ref());
-            writes.extend(named.map(|source| delete(keys::temporary_of(source))));
             writes.push(counters_row(&counters));
             self.shop.write_rows(writes).await?;
             known.counters = counters;
@@ -416,152 +467,13 @@ impl Desk {
 
     fn shown(&self, id: RecordId, row: OpRow) -> Result<Shown, DeskError> {
         let Some(recorded) = row.recorded.as_ref() else {
-            return Ok(Shown { id, row, fact: None });
+            return Ok(Shown { id, status: None, row, fact: None });
         };
         let index = usize::try_from(recorded.index).unwrap_or(usize::MAX);
         let entry = self.shop.entry(recorded.place)?;
         let body = entry.map(|entry| entry.body()).transpose().map_err(ReadError::from)?;
-        Ok(Shown { id, fact: body.and_then(|body| body.facts.into_iter().nth(index)), row })
-    }
-
-    async fn view(&self) -> Result<View, Stopped> {
-        let view = self.shop.ask(|shop| {
-            let device = shop.device();
-            let relay = shop.certificate().role == Role::Relay;
-            let mut journals: Vec<Journal> = shop
-                .journals()
-                .map(|journal| Journal {
-                    id: journal.id(),
-                    device: journal.info.device(),
-                    from: journal.info.before_first().0.max(journal.base).saturating_add(1),
-                    applied: journal.applied,
-                })
-                .collect();
-            // Own operations come before what others say of them.
-            journals.sort_by_key(|journal| (journal.device != device, journal.id));
-            let forks = shop.journals().filter(|journal| journal.info.fork.is_some()).count();
-            View {
-                business: shop.business(),
-                scope: if relay { Scope::Everybody } else { Scope::Own(device) },
-                made_for: format!("layout 2, relay {relay}, forks {forks}"),
-                journals,
-                quarantined: shop.quarantine().map(|one| one.place).collect(),
-            }
-        });
-        view.await
-    }
-
-    async fn caught_up(&self, turn: &mut Option<Known>) -> Result<Known, DeskError> {
-        self.known(turn)?;
-        let view = self.view().await?;
-        let known = turn.get_or_insert_default();
-        // What is only made again is nothing new to tell.
-        let anew = known.counters.made_for != view.made_for;
-        if anew {
-            self.begin_anew(known, &view.made_for).await?;
-        }
-        for journal in &view.journals {
-            self.read(known, &view, journal, anew).await?;
-        }
-        Ok(known.clone())
-    }
-
-    async fn read(&self, known: &mut Known, view: &View, journal: &Journal, quiet: bool) -> Result<(), DeskError> {
-        loop {
-            let read = known.read.get(&journal.id).copied().unwrap_or_default();
-            let from = read.saturating_add(1).max(journal.from);
-            if from > journal.applied {
-                return Ok(());
-            }
-            let entries = stored(self.shop.reader().as_ref(), journal.id, from..=journal.applied)?;
-            if entries.is_empty() {
-                known.read.insert(journal.id, journal.applied);
-                return Ok(());
-            }
-            for some in entries.chunks(ENTRIES_MAX) {
-                self.take(known, view, journal, some, quiet).await?;
-            }
-        }
-    }
-
-    async fn take(
-        &self,
-        known: &mut Known,
-        view: &View,
-        journal: &Journal,
-        entries: &[(u64, Vec<u8>)],
-        quiet: bool,
-    ) -> Result<(), DeskError> {
-        let Some((last, _)) = entries.last() else { return Ok(()) };
-        let skip = |seq| view.quarantined.contains(&Place { journal: journal.id, seq });
-        let mut batch = Batch::new(Arc::clone(self.shop.reader()), view.business, view.scope);
-        batch.read(journal.id, journal.device, entries, &skip)?;
-        if let Scope::Own(own) = view.scope {
-            let others = self.of_others(batch.strangers(), own).await?;
-            batch.forget(&others);
-        }
-        let mut counters = known.counters.clone();
-        let Finished { mut writes, touched, mut alerts } = batch.finish(&mut counters);
-        if quiet {
-            alerts.clear();
-        }
-        alerts.iter().for_each(|alert| alert.kind.count(&mut counters.alerts));
-        writes.push(watermark_row(journal.id, *last));
-        writes.push(counters_row(&counters));
-        self.shop.write_rows(writes).await?;
-        known.counters = counters;
-        known.read.insert(journal.id, *last);
-        if let Some(changed) = self.changed.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            changed.extend(touched);
-        }
-        alerts.into_iter().for_each(|alert| self.bell.ring(alert));
-        Ok(())
-    }
-
-    /// Which of these operations are other devices'.
-    async fn of_others(&self, ids: Vec<RecordId>, own: DeviceId) -> Result<Vec<RecordId>, Stopped> {
-        if ids.is_empty() {
-            return Ok(ids);
-        }
-        let others = self.shop.ask(move |shop| {
-            let is_other = |id: &RecordId| shop.books().record(*id).is_some_and(|at| at.device != own);
-            ids.into_iter().filter(is_other).collect()
-        });
-        others.await
-    }
-
-    fn load(&self) -> Result<Known, DeskError> {
-        let reader = self.shop.reader();
-        let counters = reader.row(Rows::Queue, keys::COUNTERS)?;
-        let counters: Counters = counters.and_then(|bytes| minicbor::decode(&bytes).ok()).unwrap_or_default();
-        let prefix = keys::watermark_prefix();
-        let page = reader.rows(Rows::Queue, Keys { prefix: &prefix, after: None }, ReadLimits::NONE)?;
-        let read = page
-            .rows
-            .iter()
-            .filter_map(|row| Some((keys::watermark_journal(&row.key)?, minicbor::decode::<u64>(&row.value).ok()?)));
-        Ok(Known { counters, read: read.collect() })
-    }
-
-    /// Throws the rows away, to make them anew from the journals.
-    async fn begin_anew(&self, known: &mut Known, made_for: &str) -> Result<(), DeskError> {
-        loop {
-            let limits = ReadLimits { entries_max: 1_024, bytes_max: usize::MAX };
-            let page = self.shop.reader().rows(Rows::Queue, Keys::default(), limits)?;
-            if page.rows.is_empty() {
-                break;
-            }
-            self.shop.write_rows(page.rows.into_iter().map(|row| delete(row.key)).collect()).await?;
-        }
-        let counters = Counters {
-            made_for: made_for.to_owned(),
-            cleared_before: known.counters.cleared_before,
-            alerts: known.counters.alerts,
-            ..Counters::default()
-        };
-        self.shop.write_rows(vec![counters_row(&counters)]).await?;
-        *known = Known { counters, ..Known::default() };
-        Ok(())
+        let fact = body.and_then(|body| body.facts.into_iter().nth(index));
+        Ok(Shown { id, status: row.status(), row, fact })
     }
 }
 
@@ -602,10 +514,6 @@ fn parse_cursor(cursor: &str) -> Option<(QueueStatus, Hlc, RecordId)> {
 
 fn counters_row(counters: &Counters) -> RowWrite {
     put(keys::COUNTERS.to_vec(), minicbor::to_vec(counters).unwrap_or_default())
-}
-
-fn watermark_row(journal: JournalId, read: u64) -> RowWrite {
-    put(keys::watermark(journal), minicbor::to_vec(read).unwrap_or_default())
 }
 
 fn delete(key: Vec<u8>) -> RowWrite {

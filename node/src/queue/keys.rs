@@ -57,6 +57,10 @@ pub(super) fn temporary_of(source: &Source) -> Vec<u8> {
     temporary(&source.instance, &source.key)
 }
 
+pub(super) fn temporary_prefix() -> [u8; 1] {
+    [TEMPORARY]
+}
+
 /// The operation that a conflict is about.
 pub(super) fn conflict(id: RecordId) -> Vec<u8> {
     with_id(CONFLICT, id)
@@ -85,6 +89,10 @@ pub(super) fn watermark_journal(key: &[u8]) -> Option<JournalId> {
 /// What the server calls a record.
 pub(super) fn mapping(id: RecordId) -> Vec<u8> {
     with_id(MAPPING, id)
+}
+
+pub(super) fn mapping_prefix() -> [u8; 1] {
+    [MAPPING]
 }
 
 fn with_id(lead: u8, id: RecordId) -> Vec<u8> {

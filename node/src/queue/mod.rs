@@ -9,6 +9,7 @@ mod desk;
 pub mod figures;
 pub mod fold;
 mod keys;
+mod mappings;
 mod operation;
 mod projection;
 mod row;

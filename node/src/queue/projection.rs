@@ -175,11 +175,12 @@ impl Batch {
         let described = operation::describe(fact, id);
         let mut failed = None;
         let lane = operation::lane(fact, id, self.business, |word| {
-            let named = self.named(&source.as_ref()?.instance, word);
-            named.unwrap_or_else(|error| {
+            let named = self.named(&source.as_ref()?.instance, word).unwrap_or_else(|error| {
                 failed = Some(error);
                 None
-            })
+            });
+            // Or it is a record's own id.
+            named.or_else(|| word.parse().ok())
         });
         failed.map_or(Ok(()), Err)?;
         let priority = if let Fact::Custom(custom) = fact { custom.priority } else { None };

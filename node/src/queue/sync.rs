@@ -34,6 +34,8 @@ pub enum Command {
     },
     /// Something has changed that the carrier may want to act on.
     Look,
+    /// The network is back, as far as somebody noticed: the server may be reached again.
+    NetworkIsBack,
     /// What it waits for.
     Explain(oneshot::Sender<Schedule>),
 }
@@ -42,7 +44,8 @@ pub enum Command {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Schedule {
     /// `sending`, `idle`, `backing_off`, `server_away`, `not_let_in`, `rate_limited`, `not_carrier`,
-    /// `off_peak`, `no_wifi`, `data_budget`, `paused`.
+    /// `off_peak`, `no_wifi`, `data_budget`, `paused`; without a carrier here `relay` (there is no
+    /// link to one) or `carrier` (the relay sends it on).
     pub waits_for: &'static str,
     /// Until when, in milliseconds since 1970 UTC.
     pub until_ms: Option<u64>,
@@ -52,6 +55,13 @@ pub struct Schedule {
     pub calling: u64,
     /// Operations that wait for another one of the same record.
     pub held: u64,
+}
+
+impl Schedule {
+    /// Something simple to say.
+    pub(super) fn plain(waits_for: &'static str, detail: &str) -> Self {
+        Self { waits_for, detail: detail.to_owned(), ..Self::default() }
+    }
 }
 
 /// The way to the carrier of this node.
@@ -78,6 +88,13 @@ impl Carrying {
     /// Lets the carrier look at what has changed, unless it is busy and will anyway.
     pub fn look(&self) {
         if self.commands.try_send(Command::Look).is_err() {
+            tracing::trace!("the carrier is busy");
+        }
+    }
+
+    /// Lets the carrier try what only the network kept back.
+    pub fn network_is_back(&self) {
+        if self.commands.try_send(Command::NetworkIsBack).is_err() {
             tracing::trace!("the carrier is busy");
         }
     }

@@ -140,7 +140,7 @@ impl UpstreamConfig {
         if let Some(path) = paths.into_iter().find(|path| !path.starts_with('/') || path.starts_with("//")) {
             return Err(format!("the path {path} must begin with one slash"));
         }
-        let known = crdt_model::shop::OPERATION_TYPES;
+        let known: Vec<&str> = crdt_model::shop::OPERATION_TYPES.into_iter().chain(["product", "customer"]).collect();
         if let Some(kind) = self.paths.keys().find(|kind| !known.contains(&kind.as_str())) {
             return Err(format!("paths.{kind} is no type of operation: use {}", known.join(", ")));
         }

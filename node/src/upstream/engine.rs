@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crdt_model::document::{DocumentId, FieldValue, field_key};
 use crdt_model::ids::{DeviceId, RecordId};
-use crdt_model::record::{AttemptAnchor, Fact, Role, UpstreamFact};
+use crdt_model::record::{AttemptAnchor, Fact, Kind, Role, UpstreamFact};
 use crdt_model::shop::{Change, Identity, Operation, QueueConfig, UPSTREAM_RELAY};
 use crdt_model::time::Timestamp;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -29,6 +29,7 @@ use crate::queue::figures::FigureBook;
 use crate::queue::{Command, Desk, DeskError, OpRow, QueueStatus, Schedule as Explained};
 use crate::shop_handle::{RecordError, ShopHandle};
 use calls::Report;
+use ended::Written;
 
 pub(super) struct Engine {
     shop: ShopHandle,
@@ -42,6 +43,8 @@ pub(super) struct Engine {
     changes: broadcast::Receiver<Change>,
     /// Something may be new in the journals.
     dirty: bool,
+    /// The settings may have changed.
+    unlearnt: bool,
     queue: QueueConfig,
     named: Option<DeviceId>,
     claim_at: Instant,
@@ -62,13 +65,21 @@ pub(super) struct Engine {
     /// The calls of each operation's present turn, so that two sides that change all the time don't
     /// keep it for ever.
     turns: BTreeMap<RecordId, u32>,
+    /// Operations that the network alone kept from being sent.
+    cut_off: BTreeSet<RecordId>,
+    /// The day on which old mappings were looked for.
+    swept_on: u64,
 }
 
 /// The most operations of one status that are looked at.
 const SCHEDULED_MAX: usize = 200_000;
 /// How long to wait before knocking again where the carrier was not let in.
 const CLOSED_MS: u64 = 60_000;
+/// The most calls of a day that are counted again after a start: some every second.
+const CALLS_A_DAY_MAX: usize = 200_000;
 const BREAKER_BASE_FACTOR: u64 = 5;
+/// How long after their operation's row mappings of clients' own ids are kept.
+const MAPPINGS_KEPT_DAYS: u64 = 365;
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 /// How long answers are waited for when the carrier is told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -102,6 +113,7 @@ impl Engine {
             utc_offset_minutes: identity.genesis.utc_offset_minutes,
             commands,
             dirty: true,
+            unlearnt: true,
             queue: QueueConfig::default(),
             named: None,
             claim_at,
@@ -117,6 +129,8 @@ impl Engine {
             sync_at: Instant::now(),
             anchored: (0, 0),
             turns: BTreeMap::new(),
+            cut_off: BTreeSet::new(),
+            swept_on: 0,
             config,
         })
     }
@@ -130,8 +144,14 @@ impl Engine {
         if let Some((_, time, anchor)) = audit::anchors(&self.shop, 1).await?.first() {
             self.anchored = (anchor.through, time.wall().0);
         }
+        self.metered = self.metered_today()?;
+        let last = attempts::read_link(self.shop.reader().as_ref(), self.chain.number)?;
+        // Until somebody says otherwise it is on the network that it was on.
+        if let Some(network) = last.and_then(|linked| linked.attempt.network_type) {
+            self.desk.hear_network(&network);
+        }
         let mut rows = Vec::new();
-        let mut cut: BTreeSet<RecordId> = BTreeSet::new();
+        let mut cut: BTreeMap<RecordId, u32> = BTreeMap::new();
         for (id, call) in attempts::under_way(self.shop.reader().as_ref())? {
             tracing::warn!(operation = %id, "a call was cut off: the server may have taken it, so it is made again under the same key");
             let recorded = self.desk.row(id)?.and_then(|row| row.recorded);
@@ -155,14 +175,19 @@ impl Engine {
             self.figures.note(self.shop.reader().as_ref(), &attempt)?;
             rows.extend(self.chain.add(attempt));
             rows.push(attempts::under_way_row(id, None));
-            cut.insert(id);
+            cut.insert(id, call.number);
         }
         rows.extend(self.figures.rows());
-        cut.extend(self.desk.in_status(QueueStatus::Syncing, SCHEDULED_MAX)?.into_iter().map(|(id, _)| id));
-        let changes = cut.into_iter().map(|id| {
-            let change: crate::queue::RowChange = Box::new(|row: &mut OpRow| {
-                row.tries.in_doubt |= row.tries.calling;
+        let listed = self.desk.in_status(QueueStatus::Syncing, SCHEDULED_MAX)?.into_iter().map(|(id, _)| id);
+        let listed: BTreeSet<RecordId> = listed.chain(cut.keys().copied()).collect();
+        let changes = listed.into_iter().map(|id| {
+            let number = cut.get(&id).copied();
+            let change: crate::queue::RowChange = Box::new(move |row: &mut OpRow| {
                 row.tries.calling = false;
+                if let Some(number) = number {
+                    row.tries.in_doubt = true;
+                    row.tries.attempts = row.tries.attempts.max(number);
+                }
             });
             (id, change)
         });
@@ -236,10 +261,7 @@ impl Engine {
             self.sync_at = Instant::now() + interval.max(Duration::from_secs(60));
             self.expire().await?;
         }
-        while self.may_send() {
-            let Some(id) = self.schedule.next(now_ms()) else { break };
-            self.begin(id).await?;
-        }
+        while self.write(Written::default()).await? {}
         if self.calls.is_empty() {
             // Nothing of them can be sent now.
             self.runs.drain(..).for_each(Run::end);
@@ -251,23 +273,22 @@ impl Engine {
         Ok(())
     }
 
-    fn may_send(&mut self) -> bool {
+    /// Whether one more may be sent, beside those that are about to be.
+    fn may_send(&mut self, starting: usize) -> bool {
         let now = now_ms();
         let calls_max = if self.config.honours_key { self.config.calls_max } else { 1 };
-        let asked = self.queue.auto_sync_enabled || !self.runs.is_empty();
         if self.paused.as_ref().is_some_and(|(until, ..)| *until <= now) {
             self.paused = None;
         }
-        self.calls.len() < calls_max
-            && asked
+        self.calls.len() + starting < calls_max
             && self.paused.is_none()
             && self.breaker.admits(now)
-            && (!self.runs.is_empty() || self.not_now().is_none())
+            && (!self.runs.is_empty() || (self.queue.auto_sync_enabled && self.not_now().is_none()))
     }
 
     fn not_now(&self) -> Option<policy::NotNow> {
         let network = self.desk.network_type();
-        let today = if self.metered.0 == now_ms() / DAY_MS { self.metered.1 } else { 0 };
+        let today = if self.metered.0 == self.day_of(now_ms()) { self.metered.1 } else { 0 };
         let now = Timestamp(now_ms());
         policy::now_is_a_time(&self.queue, network.as_deref(), now, self.utc_offset_minutes, today).err()
     }
@@ -293,22 +314,42 @@ impl Engine {
     }
 
     fn note(&mut self, change: Result<Change, broadcast::error::RecvError>) {
-        self.dirty |= match change {
-            Ok(Change::Fact { .. } | Change::Document { .. } | Change::Epoch { .. }) | Err(_) => true,
-            Ok(Change::Peer { .. } | Change::Quarantined { .. }) => false,
-        };
+        self.hear(change);
         // One look is enough for all that came meanwhile.
-        while let Ok(_more) = self.changes.try_recv() {
-            self.dirty = true;
+        while let Ok(more) = self.changes.try_recv() {
+            self.hear(Ok(more));
         }
         if self.named.is_none() {
             self.claim_at = Instant::now() + Duration::from_millis(self.config.claim_quiet_ms);
         }
     }
 
+    fn hear(&mut self, change: Result<Change, broadcast::error::RecvError>) {
+        match change {
+            // Its own word.
+            Ok(Change::Fact { kind: Kind::Upstream, device, .. }) if device == self.device => {}
+            Ok(Change::Fact { .. }) => self.dirty = true,
+            Ok(Change::Document { document, .. }) => {
+                self.dirty = true;
+                self.unlearnt |= document == DocumentId::Settings;
+            }
+            Ok(Change::Epoch { .. }) | Err(_) => (self.dirty, self.unlearnt) = (true, true),
+            // Who reaches another device has a network again, and the server may be reached too.
+            Ok(Change::Peer { up: true, .. }) => self.network_is_back(),
+            Ok(Change::Peer { up: false, .. } | Change::Quarantined { .. }) => {}
+        }
+    }
+
+    /// What only the network kept back is tried at once.
+    fn network_is_back(&mut self) {
+        self.breaker.try_now(now_ms());
+        self.hurry_what_was_cut_off();
+    }
+
     async fn heed(&mut self, command: Command) -> Result<(), DeskError> {
         match command {
-            Command::Look => self.dirty = true,
+            Command::Look => (self.dirty, self.unlearnt) = (true, true),
+            Command::NetworkIsBack => self.network_is_back(),
             Command::Explain(reply) => drop(reply.send(self.explained())),
             Command::Sync { only, reply } => {
                 let mut reply = Some(reply);
@@ -369,7 +410,9 @@ impl Engine {
 
     async fn refresh(&mut self) -> Result<(), DeskError> {
         let named = self.named;
-        self.learn().await?;
+        if std::mem::take(&mut self.unlearnt) {
+            self.learn().await?;
+        }
         for id in self.desk.changed().await? {
             if let Some(row) = self.desk.row(id)? {
                 self.place(id, &row);
@@ -427,7 +470,10 @@ impl Engine {
         let value = FieldValue::Text(self.device.to_string());
         let edits = vec![QueueConfig::edit(UPSTREAM_RELAY, Some(value))];
         match self.shop.record(Operation { edits, ..Operation::default() }).await {
-            Ok(_) => tracing::info!("this relay named itself as the one that sends to the shop's server"),
+            Ok(_) => {
+                self.unlearnt = true;
+                tracing::info!("this relay named itself as the one that sends to the shop's server");
+            }
             Err(RecordError::Stopped(stopped)) => return Err(stopped.into()),
             Err(error) => tracing::error!(%error, "this relay can't name itself: name it in the settings"),
         }
@@ -454,7 +500,38 @@ impl Engine {
         if gone > 0 {
             tracing::debug!(gone, "rows of synced operations expired");
         }
+        // Once a day: it looks at every mapping.
+        let today = self.day_of(now_ms());
+        if self.swept_on != today {
+            self.swept_on = today;
+            let before = Timestamp(now_ms().saturating_sub(age.saturating_add(MAPPINGS_KEPT_DAYS * DAY_MS)));
+            self.desk.forget_mappings(before).await?;
+        }
         Ok(())
+    }
+
+    /// The shop's own day, by its number.
+    fn day_of(&self, ms: u64) -> u64 {
+        let offset = i64::from(self.utc_offset_minutes) * 60_000;
+        ms.saturating_add_signed(offset) / DAY_MS
+    }
+
+    /// What was sent over metered networks today, as the list of calls has it.
+    fn metered_today(&self) -> Result<(u64, u64), DeskError> {
+        let today = self.day_of(now_ms());
+        let mut bytes = 0_u64;
+        let newest = (1..=self.chain.number).rev().take(CALLS_A_DAY_MAX);
+        for number in newest {
+            let Some(linked) = attempts::read_link(self.shop.reader().as_ref(), number)? else { break };
+            let call = linked.attempt;
+            if self.day_of(call.at.0.saturating_add(call.duration_ms)) < today {
+                break;
+            }
+            if policy::is_metered(call.network_type.as_deref()) {
+                bytes = bytes.saturating_add(call.bytes_sent).saturating_add(call.bytes_received);
+            }
+        }
+        Ok((today, bytes))
     }
 
     /// A number that need not be good, only different.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use crdt_model::ids::RecordId;
-use crdt_model::record::{Custom, ErrorClass, Fact};
+use crdt_model::record::{Custom, ErrorClass, Fact, Source};
 use crdt_model::shop::QueueConfig;
 use reqwest::Url;
 use serde_json::Value;
@@ -70,9 +70,8 @@ pub(super) fn prepare(
     };
     let mut path = described.path;
     let mut body = described.body;
-    if custom.is_none()
-        && let Some(own) = config.paths.get(&described.operation_type)
-    {
+    let ours = is_ours(shown);
+    if ours && let Some(own) = config.paths.get(&described.operation_type) {
         path = path.replacen(default_path(&described.operation_type), own.trim_end_matches('/'), 1);
     }
     if let Some(about) = described.about {
@@ -107,6 +106,18 @@ pub(super) fn prepare(
     Ok(finish(shown, sent, if_match, None, config, queue))
 }
 
+/// Whether a request names something by a client's own id that was queued.
+///
+/// # Errors
+/// [`DeskError`].
+pub(crate) fn refers_to_queued(desk: &Desk, source: &Source, path: &str, body: &Value) -> Result<bool, DeskError> {
+    let own = desk.named(source)?.unwrap_or(RecordId(uuid::Uuid::nil()));
+    let mut known = Temporary { desk, instance: &source.instance, own, seen: BTreeMap::new(), waits: None };
+    known.in_path(path)?;
+    known.in_body(&mut body.clone(), 0)?;
+    Ok(known.waits.is_some() || known.seen.values().any(Option::is_some))
+}
+
 /// The request that follows a conflict.
 pub(super) fn instead(
     shown: &Shown,
@@ -130,9 +141,9 @@ fn finish(
 ) -> Result<Prepared, NotReady> {
     let recorded = shown.row.recorded.as_ref().ok_or(NotReady::Nothing)?;
     let own = config.paths.values().cloned();
-    let prefixes: Vec<String> = match &shown.fact {
-        Some(Fact::Custom(_)) => config.allowed_paths.clone(),
-        _ => own.chain(["/api/".to_owned()]).collect(),
+    let prefixes: Vec<String> = match is_ours(shown) {
+        false => config.allowed_paths.clone(),
+        true => own.chain(["/api/".to_owned()]).collect(),
     };
     let url = guard::address(&config.base_url, &sent.path, &prefixes).map_err(|detail| {
         let code = "path_not_allowed".to_owned();
@@ -160,6 +171,11 @@ fn finish(
         device: recorded.device.to_string(),
         sent,
     })
+}
+
+/// Whether tillmesh itself knows the path, and not only the app.
+fn is_ours(shown: &Shown) -> bool {
+    !matches!(&shown.fact, Some(Fact::Custom(_)))
 }
 
 /// The version that a change builds on: what the client saw, or what we ourselves made of it since.
@@ -233,8 +249,15 @@ impl Temporary<'_> {
         if let Some(known) = self.seen.get(word) {
             return Ok(known.clone());
         }
-        let source = crdt_model::record::Source { instance: self.instance.to_owned(), key: word.to_owned() };
-        let found = match self.desk.named(&source)?.filter(|id| *id != self.own) {
+        let source = Source { instance: self.instance.to_owned(), key: word.to_owned() };
+        let named = self.desk.named(&source)?.filter(|id| *id != self.own);
+        // A record's own id stands for what the server calls it too.
+        let itself = || word.parse::<RecordId>().ok().filter(|id| *id != self.own);
+        let named = match named.or_else(itself) {
+            Some(id) if self.desk.row(id)?.is_some() || self.desk.mapping(id)?.is_some() => Some(id),
+            Some(_) | None => None,
+        };
+        let found = match named {
             None => None,
             Some(id) => match self.desk.mapping(id)?.filter(|mapping| mapping.synced) {
                 Some(mapping) => Some(mapping.server_id.unwrap_or_else(|| id.to_string())),
@@ -266,12 +289,14 @@ fn default_path(operation_type: &str) -> &'static str {
         "expense" => "/api/expenses",
         "record" => "/api/records",
         "payment" => "/api/payments",
+        "product" => "/api/products",
+        "customer" => "/api/customers",
         _ => "/api/stock/adjustments",
     }
 }
 
 /// An id as a piece of a path: an id may hold anything.
-fn encoded(id: &str) -> String {
+pub(crate) fn encoded(id: &str) -> String {
     id.bytes()
         .map(|byte| match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => char::from(byte).to_string(),

@@ -61,6 +61,11 @@ impl Run {
         *count += 1;
     }
 
+    /// Whether an operation is still to be sent in it.
+    pub(super) fn wants(&self, id: RecordId) -> bool {
+        self.left.contains(&id)
+    }
+
     pub(super) fn is_done(&self) -> bool {
         self.left.is_empty()
     }

@@ -70,13 +70,20 @@ impl Schedule {
 
     /// The next one to be sent; it counts as being sent then.
     pub fn next(&mut self, now_ms: u64) -> Option<RecordId> {
+        self.next_of(now_ms, |_| true)
+    }
+
+    /// The next one of some to be sent.
+    pub fn next_of(&mut self, now_ms: u64, wanted: impl Fn(RecordId) -> bool) -> Option<RecordId> {
         while let Some((at, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now_ms) {
             self.timers.remove(&(at, id));
             if let Some(job) = self.jobs.get(&id) {
                 self.ready.insert((job.priority, job.order, id));
             }
         }
-        let (.., id) = self.ready.pop_first()?;
+        let found = self.ready.iter().find(|(.., id)| wanted(*id)).copied()?;
+        self.ready.remove(&found);
+        let (.., id) = found;
         self.calling.insert(id);
         Some(id)
     }
@@ -104,6 +111,14 @@ impl Schedule {
             if let Some(job) = self.jobs.get(&id) {
                 self.ready.insert((job.priority, job.order, id));
             }
+        }
+    }
+
+    /// Makes one due that only waits for its time.
+    pub fn hurry_one(&mut self, id: RecordId) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        if self.timers.remove(&(job.not_before_ms, id)) {
+            self.ready.insert((job.priority, job.order, id));
         }
     }
 
@@ -252,7 +267,12 @@ mod tests {
         schedule.put(id(2), Job { not_before_ms: 900, ..job(2, 2, 1) });
         assert_eq!((schedule.next(499), schedule.due_at_ms()), (None, Some(500)));
         assert_eq!(schedule.next(500), Some(id(1)));
+        schedule.put(id(3), Job { not_before_ms: 900, ..job(3, 1, 1) });
+        schedule.hurry_one(id(3));
+        schedule.hurry_one(id(7));
+        assert_eq!((schedule.next(500), schedule.next(500)), (Some(id(3)), None));
         schedule.hurry();
+        assert_eq!(schedule.next_of(500, |other| other == id(3)), None);
         assert_eq!(schedule.next(500), Some(id(2)));
     }
 

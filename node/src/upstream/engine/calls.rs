@@ -1,7 +1,7 @@
-//! From an operation that is due to a call, durable as under way before anything is sent.
+//! From an operation that is due to a call, which is durable as under way before anything is sent.
 
 use crdt_model::ids::RecordId;
-use crdt_model::record::{DeliveryState, UpstreamConflict};
+use crdt_model::record::{DeliveryState, Strategy, UpstreamConflict};
 use crdt_model::time::Timestamp;
 use tokio::time::Instant;
 
@@ -9,9 +9,11 @@ use super::super::classify::{Answer, NoAnswer, Verdict, classify};
 use super::super::request::{self, NotReady, Prepared};
 use super::super::resolve::{Step, by_person};
 use super::super::schedule::Left;
+use super::ended::Written;
 use super::{Engine, now_ms};
 use crate::queue::attempts::{UnderWay, under_way_row};
 use crate::queue::{Decided, DeskError, OpRow, QueueStatus, RowChange, Shown};
+use crate::storage::RowWrite;
 
 /// A call that ended.
 #[derive(Debug)]
@@ -22,84 +24,126 @@ pub(in super::super) struct Report {
     pub(super) duration_ms: u64,
     pub(super) prepared: Prepared,
     pub(super) decided: Option<Decided>,
-    pub(super) strategy: Option<crdt_model::record::Strategy>,
+    pub(super) strategy: Option<Strategy>,
     pub(super) verdict: Verdict,
     pub(super) http_status: Option<u16>,
     pub(super) bytes_received: u64,
 }
 
+/// A call that is about to be made; it is durable as under way before it is.
+pub(in super::super) struct Starting {
+    pub(super) shown: Shown,
+    pub(super) prepared: Prepared,
+    pub(super) decided: Option<Decided>,
+    pub(super) strategy: Option<Strategy>,
+    number: u32,
+    at: Timestamp,
+}
+
+impl Starting {
+    pub(super) fn new(shown: Shown, prepared: Prepared, decided: Option<Decided>, strategy: Option<Strategy>) -> Self {
+        let number = shown.row.tries.attempts.saturating_add(1);
+        Self { shown, prepared, decided, strategy, number, at: Timestamp(now_ms()) }
+    }
+
+    /// What says that it is under way.
+    pub(super) fn row(&self) -> RowWrite {
+        let under_way = UnderWay { number: self.number, at: self.at, endpoint: endpoint(&self.prepared) };
+        under_way_row(self.shown.id, Some(&under_way))
+    }
+
+    pub(super) fn change(&self) -> (RecordId, RowChange) {
+        let number = self.number;
+        let change: RowChange = Box::new(move |row: &mut OpRow| {
+            row.tries.calling = true;
+            row.tries.attempts = row.tries.attempts.max(number);
+        });
+        (self.shown.id, change)
+    }
+}
+
 impl Engine {
-    /// Begins an operation's call, or says why there is none.
-    pub(super) async fn begin(&mut self, id: RecordId) -> Result<(), DeskError> {
-        let Some(shown) = self.desk.one(id).await? else {
+    /// Picks what may be sent now; what can't be sent after all goes to what is written.
+    pub(super) fn pick(&mut self, starting: &mut Vec<Starting>, written: &mut Written) -> Result<(), DeskError> {
+        while self.may_send(starting.len()) {
+            let Some(id) = self.next() else { break };
+            if let Some(one) = self.ready(id, written)? {
+                self.breaker.begun();
+                starting.push(one);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next one: of all, or where nothing is sent by itself now, of those that somebody asked for.
+    fn next(&mut self) -> Option<RecordId> {
+        if self.queue.auto_sync_enabled && self.not_now().is_none() {
+            return self.schedule.next(now_ms());
+        }
+        let runs = &self.runs;
+        self.schedule.next_of(now_ms(), |id| runs.iter().any(|run| run.wants(id)))
+    }
+
+    /// An operation's call, unless there is none.
+    fn ready(&mut self, id: RecordId, written: &mut Written) -> Result<Option<Starting>, DeskError> {
+        let Some(shown) = self.desk.known(id)? else {
             self.schedule.ended(id, Left::Gone);
-            return Ok(());
+            return Ok(None);
         };
-        if shown.row.status() != Some(QueueStatus::Pending) {
+        if shown.status != Some(QueueStatus::Pending) {
             self.schedule.ended(id, Left::Held);
             self.place(id, &shown.row);
-            return Ok(());
+            return Ok(None);
         }
         let prepared = match request::prepare(&shown, &self.desk, &self.config, &self.queue)? {
             Ok(prepared) => prepared,
-            Err(not_ready) => return self.not_ready(id, &shown, not_ready).await,
+            Err(not_ready) => {
+                self.not_ready(&shown, not_ready, written);
+                return Ok(None);
+            }
         };
         let Some(decided) = shown.row.decision_to_act_on().cloned() else {
-            return self.call(shown, prepared, None, None).await;
+            return Ok(Some(Starting::new(shown, prepared, None, None)));
         };
-        let Some((_, _, outcome)) = shown.row.outcome.clone() else { return Ok(()) };
+        let Some((_, _, outcome)) = shown.row.outcome.clone() else { return Ok(None) };
         let undoes = outcome.state != DeliveryState::Conflict;
         match by_person(&prepared.sent, &outcome, &decided, undoes) {
-            Step::Synced { strategy } => self.synced_by_word(&shown, &outcome, &decided, strategy).await,
+            Step::Synced { strategy } => {
+                Self::synced_by_word(&shown, &outcome, &decided, strategy, written);
+                Ok(None)
+            }
             Step::Person { .. } => {
                 // A word that can't be followed: it stays as it is, for another word.
                 tracing::warn!(operation = %id, choice = %decided.choice, "the decision can't be followed: decide otherwise");
-                self.conflict_again(&shown, &outcome, &decided).await
+                Self::conflict_again(&shown, &outcome, &decided, written);
+                Ok(None)
             }
             Step::Send(instead) => {
                 let strategy = instead.strategy;
                 match request::instead(&shown, &prepared.sent, instead, &self.config, &self.queue) {
-                    Ok(prepared) => self.call(shown, prepared, Some(decided), Some(strategy)).await,
-                    Err(not_ready) => self.not_ready(id, &shown, not_ready).await,
+                    Ok(prepared) => Ok(Some(Starting::new(shown, prepared, Some(decided), Some(strategy)))),
+                    Err(not_ready) => {
+                        self.not_ready(&shown, not_ready, written);
+                        Ok(None)
+                    }
                 }
             }
         }
     }
 
-    async fn not_ready(&mut self, id: RecordId, shown: &Shown, why: NotReady) -> Result<(), DeskError> {
+    fn not_ready(&mut self, shown: &Shown, why: NotReady, written: &mut Written) {
         match why {
-            NotReady::WaitsFor(other) => {
-                self.schedule.ended(id, Left::For(other));
-                Ok(())
-            }
-            NotReady::Nothing => {
-                self.schedule.ended(id, Left::Held);
-                Ok(())
-            }
-            NotReady::Refused(error) => self.refused_unsent(shown, error).await,
+            NotReady::WaitsFor(other) => self.schedule.ended(shown.id, Left::For(other)),
+            NotReady::Nothing => self.schedule.ended(shown.id, Left::Held),
+            NotReady::Refused(error) => Self::refused_unsent(shown, &error, written),
         }
     }
 
-    /// Makes a call durable as under way, and sends it.
-    pub(super) async fn call(
-        &mut self,
-        shown: Shown,
-        prepared: Prepared,
-        decided: Option<Decided>,
-        strategy: Option<crdt_model::record::Strategy>,
-    ) -> Result<(), DeskError> {
+    /// Makes a call that is durable as under way.
+    pub(super) fn send(&mut self, starting: Starting) {
+        let Starting { shown, prepared, decided, strategy, number, at } = starting;
         let id = shown.id;
-        let number = shown.row.tries.attempts.saturating_add(1);
-        let at = Timestamp(now_ms());
-        let endpoint = endpoint(&prepared);
-        let under_way = UnderWay { number, at, endpoint };
-        let change: RowChange = Box::new(move |row: &mut OpRow| {
-            row.tries.calling = true;
-            row.tries.attempts = row.tries.attempts.max(number);
-        });
-        self.desk.change(vec![(id, change)], vec![under_way_row(id, Some(&under_way))]).await?;
         *self.turns.entry(id).or_default() += 1;
-        self.breaker.begun();
         let client = self.client.clone();
         let span = tracing::info_span!("upstream", operation = %id, call = number);
         let work = async move {
@@ -128,7 +172,6 @@ impl Engine {
             Report { shown, number, at, duration_ms, prepared, decided, strategy, verdict, http_status, bytes_received }
         };
         self.calls.spawn(tracing::Instrument::instrument(work, span));
-        Ok(())
     }
 }
 

@@ -9,12 +9,12 @@ use crdt_model::shop::Operation;
 
 use super::super::classify::{Against, Health, Verdict};
 use super::super::policy::is_metered;
-use super::super::request::{self, NotReady, Prepared};
+use super::super::request::{self, NotReady};
 use super::super::resolve::{Instead, Step, by_rule};
 use super::super::runs::Came;
 use super::super::schedule::Left;
-use super::calls::{Report, endpoint};
-use super::{CLOSED_MS, DAY_MS, Engine, now_ms};
+use super::calls::{Report, Starting, endpoint};
+use super::{CLOSED_MS, Engine, now_ms};
 use crate::queue::attempts::{Attempt, AttemptResult, under_way_row};
 use crate::queue::{Decided, DeskError, OpRow, RowChange, Shown, TryError};
 use crate::storage::RowWrite;
@@ -26,7 +26,7 @@ const TOGETHER_MAX: usize = 32;
 
 /// What is to be written of some calls.
 #[derive(Default)]
-struct Written {
+pub(in super::super) struct Written {
     facts: Vec<Fact>,
     rows: Vec<RowWrite>,
     /// Calls that ended, for the figures.
@@ -34,7 +34,9 @@ struct Written {
     changes: Vec<(RecordId, RowChange)>,
     came: Vec<(RecordId, Came)>,
     /// Other calls that follow at once.
-    following: Vec<(Shown, Prepared, Option<Decided>, Strategy)>,
+    following: Vec<Starting>,
+    /// Operations that the network alone keeps from being sent.
+    cut_off: Vec<RecordId>,
 }
 
 impl Engine {
@@ -50,17 +52,17 @@ impl Engine {
         for report in reports {
             self.weigh(report, &mut written);
         }
-        self.write(written).await
+        self.write(written).await.map(drop)
     }
 
     /// Nothing has to be sent: a person said that the server is right.
-    pub(super) async fn synced_by_word(
-        &mut self,
+    pub(super) fn synced_by_word(
         shown: &Shown,
         outcome: &DeliveryOutcome,
         decided: &Decided,
         strategy: Option<Strategy>,
-    ) -> Result<(), DeskError> {
+        written: &mut Written,
+    ) {
         let fact = DeliveryOutcome {
             ordinal: shown.row.next_ordinal(),
             state: DeliveryState::Synced,
@@ -71,17 +73,12 @@ impl Engine {
             detail: None,
             ..outcome.clone()
         };
-        let facts = vec![outcome_fact(fact)];
-        self.write(Written { facts, came: vec![(shown.id, Came::Synced)], ..Written::default() }).await
+        written.facts.push(outcome_fact(fact));
+        written.came.push((shown.id, Came::Synced));
     }
 
     /// A decision could not be followed: the conflict is told again.
-    pub(super) async fn conflict_again(
-        &mut self,
-        shown: &Shown,
-        outcome: &DeliveryOutcome,
-        decided: &Decided,
-    ) -> Result<(), DeskError> {
+    pub(super) fn conflict_again(shown: &Shown, outcome: &DeliveryOutcome, decided: &Decided, written: &mut Written) {
         let fact = DeliveryOutcome {
             ordinal: shown.row.next_ordinal(),
             state: DeliveryState::Conflict,
@@ -90,16 +87,15 @@ impl Engine {
             detail: Some("that decision can't be followed here: decide otherwise".to_owned()),
             ..outcome.clone()
         };
-        let facts = vec![outcome_fact(fact)];
-        self.write(Written { facts, came: vec![(shown.id, Came::Conflict)], ..Written::default() }).await
+        written.facts.push(outcome_fact(fact));
+        written.came.push((shown.id, Came::Conflict));
     }
 
     /// It can't be sent at all.
-    pub(super) async fn refused_unsent(&mut self, shown: &Shown, error: TryError) -> Result<(), DeskError> {
+    pub(super) fn refused_unsent(shown: &Shown, error: &TryError, written: &mut Written) {
         tracing::error!(operation = %shown.id, code = %error.code, detail = %error.detail, "an operation can't be sent");
-        let fact = failed(shown, shown.row.tries.attempts, &error);
-        let facts = vec![outcome_fact(fact)];
-        self.write(Written { facts, came: vec![(shown.id, Came::Failed)], ..Written::default() }).await
+        written.facts.push(outcome_fact(failed(shown, shown.row.tries.attempts, error)));
+        written.came.push((shown.id, Came::Failed));
     }
 
     fn weigh(&mut self, report: Report, written: &mut Written) {
@@ -183,6 +179,9 @@ impl Engine {
         let backoff =
             super::super::backoff::Backoff { base_ms: self.config.backoff_base_ms, cap_ms: self.config.backoff_cap_ms };
         let pause = after_ms.unwrap_or_else(|| backoff.pause_ms(used.max(1), entropy));
+        if error.class == ErrorClass::Network {
+            written.cut_off.push(id);
+        }
         let in_doubt = error.class == ErrorClass::Network && counts;
         let change: RowChange = Box::new(move |row: &mut OpRow| {
             row.tries.used = used;
@@ -237,16 +236,12 @@ impl Engine {
         }
     }
 
-    fn following(
-        &self,
-        report: &Report,
-        instead: Instead,
-    ) -> Result<(Shown, Prepared, Option<Decided>, Strategy), NotReady> {
+    fn following(&self, report: &Report, instead: Instead) -> Result<Starting, NotReady> {
         let strategy = instead.strategy;
         let mut shown = report.shown.clone();
         shown.row.tries.attempts = report.number;
         let prepared = request::instead(&shown, &report.prepared.sent, instead, &self.config, &self.queue)?;
-        Ok((shown, prepared, report.decided.clone(), strategy))
+        Ok(Starting::new(shown, prepared, report.decided.clone(), Some(strategy)))
     }
 
     fn hand_to_person(
@@ -288,6 +283,14 @@ impl Engine {
             self.schedule.hurry();
         }
         self.breaker.answered();
+        self.hurry_what_was_cut_off();
+    }
+
+    /// What only the network kept from being sent goes at once.
+    pub(super) fn hurry_what_was_cut_off(&mut self) {
+        for id in std::mem::take(&mut self.cut_off) {
+            self.schedule.hurry_one(id);
+        }
     }
 
     /// Adds a call to the chain.
@@ -295,7 +298,7 @@ impl Engine {
         let bytes_sent = report.prepared.body.as_ref().map_or(0, Vec::len) as u64;
         let network_type = self.desk.network_type();
         if is_metered(network_type.as_deref()) {
-            let today = now_ms() / DAY_MS;
+            let today = self.day_of(now_ms());
             let before = if self.metered.0 == today { self.metered.1 } else { 0 };
             self.metered = (today, before + bytes_sent + report.bytes_received);
         }
@@ -322,45 +325,62 @@ impl Engine {
         written.rows.push(under_way_row(report.shown.id, None));
     }
 
-    async fn write(&mut self, mut written: Written) -> Result<(), DeskError> {
-        let ended: Vec<RecordId> = written.came.iter().map(|(id, _)| *id).collect();
-        for (id, _) in &written.came {
-            let change: RowChange = Box::new(|row: &mut OpRow| row.tries.calling = false);
-            written.changes.push((*id, change));
-            self.turns.remove(id);
+    /// Writes what became of calls, and makes those that may be made now: what ended and what
+    /// begins is durable in one commit. Says whether there was anything.
+    pub(super) async fn write(&mut self, mut written: Written) -> Result<bool, DeskError> {
+        let mut starting = std::mem::take(&mut written.following);
+        for _ in &starting {
+            self.breaker.begun();
         }
-        let mut rows = std::mem::take(&mut written.rows);
-        for attempt in &written.attempts {
+        self.pick(&mut starting, &mut written)?;
+        let Written { facts, mut rows, attempts, mut changes, came, cut_off, following: _ } = written;
+        if starting.is_empty() && came.is_empty() {
+            return Ok(false);
+        }
+        for attempt in &attempts {
             self.figures.note(self.shop.reader().as_ref(), attempt)?;
         }
         rows.extend(self.figures.rows());
-        if written.facts.is_empty() {
-            self.desk.change(written.changes, rows).await?;
-        } else {
-            let mut rows = Some(rows);
-            for facts in entries(written.facts) {
-                let operation = Operation { facts, ..Operation::default() };
-                self.shop.record_with(operation, rows.take().unwrap_or_default()).await?;
-            }
-            self.desk.change(written.changes, Vec::new()).await?;
+        for (id, _) in &came {
+            let change: RowChange = Box::new(|row: &mut OpRow| row.tries.calling = false);
+            changes.push((*id, change));
+            self.turns.remove(id);
+            self.cut_off.remove(id);
+        }
+        self.cut_off.extend(cut_off);
+        rows.extend(starting.iter().map(Starting::row));
+        // Tries that did not do are told to nobody, and can't be made again from the journals.
+        let lasting = changes.len() > came.len();
+        changes.extend(starting.iter().map(Starting::change));
+        let mut entries = entries(facts).into_iter().peekable();
+        let no_facts = entries.peek().is_none();
+        while let Some(facts) = entries.next() {
+            let operation = Operation { facts, ..Operation::default() };
+            // With the last one: until then all of these calls count as under way.
+            let rows = if entries.peek().is_none() { std::mem::take(&mut rows) } else { Vec::new() };
+            self.shop.record_with(operation, rows).await?;
+        }
+        match no_facts || lasting {
+            true => self.desk.change(changes, rows).await?,
+            false => self.desk.change_derived(changes).await?,
         }
         let mut touched = self.desk.changed().await?;
-        for id in ended {
-            self.schedule.ended(id, Left::Held);
-            touched.insert(id);
+        for (id, _) in &came {
+            self.schedule.ended(*id, Left::Held);
+            touched.insert(*id);
         }
         for id in touched {
             if let Some(row) = self.desk.row(id)? {
                 self.place(id, &row);
             }
         }
-        for (id, came) in written.came {
+        for (id, came) in came {
             self.runs.iter_mut().for_each(|run| run.note(id, came));
         }
-        for (shown, prepared, decided, strategy) in written.following {
-            self.call(shown, prepared, decided, Some(strategy)).await?;
+        for one in starting {
+            self.send(one);
         }
-        Ok(())
+        Ok(true)
     }
 }
 
