@@ -12,10 +12,11 @@
 #[path = "../tests/support/upstream.rs"]
 mod upstream;
 
-use anyhow::{Context, ensure};
+use std::time::Duration;
+
+use anyhow::ensure;
 use crdt_model::money::Currency;
-use crdt_model::record::{Custom, Fact, Source};
-use crdt_model::shop::Operation;
+use crdt_model::record::{Custom, Source};
 use serde_json::json;
 use tillmesh_node::folder;
 use tillmesh_node::node::{Node, NodeConfig};
@@ -39,25 +40,23 @@ async fn main() -> anyhow::Result<()> {
     config.upstream = Some(way);
     let node = Node::start(config).await?;
     for number in 1..=3 {
-        let operation = Operation { facts: vec![visit(number)], ..Operation::default() };
-        node.shop().record(operation).await?;
+        node.queue().add(visit(number), None).await?;
     }
 
-    let carrier = node.desk().carrier().context("nobody carries")?;
+    let queue = node.queue();
     loop {
-        let summary = carrier.sync(None).await.context("the carrier has stopped")?;
+        let summary = queue.sync(Duration::ZERO).await?;
         println!("{} delivered, {} not, of {}", summary.success, summary.failed, summary.total);
-        let counters = node.desk().counters().await?;
-        if counters.of(QueueStatus::Pending) + counters.of(QueueStatus::Syncing) == 0 {
+        let now = queue.status().await?;
+        if now.of(QueueStatus::Pending) + now.of(QueueStatus::Syncing) == 0 {
             break;
         }
     }
-    let counters = node.desk().counters().await?;
-    ensure!(counters.of(QueueStatus::Failed) == 1, "the server turned one away");
+    ensure!(queue.status().await?.of(QueueStatus::Failed) == 1, "the server turned one away");
     // Somebody has mended it, and wants it tried again.
-    node.desk().retry(None).await?;
-    carrier.sync(None).await.context("the carrier has stopped")?;
-    ensure!(node.desk().counters().await?.of(QueueStatus::Synced) == 3, "all are there");
+    queue.retry(None).await?;
+    queue.sync(Duration::ZERO).await?;
+    ensure!(queue.status().await?.of(QueueStatus::Synced) == 3, "all are there");
     for (operation, times) in server.taken_all() {
         println!("{operation}: taken {times} time");
         ensure!(times == 1, "{operation} was taken {times} times");
@@ -65,13 +64,13 @@ async fn main() -> anyhow::Result<()> {
     node.stop().await.map_err(anyhow::Error::msg)
 }
 
-fn visit(number: u32) -> Fact {
-    Fact::Custom(Custom {
+fn visit(number: u32) -> Custom {
+    Custom {
         source: Some(Source { instance: "app".to_owned(), key: format!("visit-{number}") }),
         operation_type: "visit".to_owned(),
         method: "POST".to_owned(),
         path: "/api/visits".to_owned(),
         body: json!({ "shop": "Kiosk" }).to_string(),
         ..Custom::default()
-    })
+    }
 }

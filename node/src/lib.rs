@@ -25,4 +25,9 @@ pub mod storage;
 mod turn;
 
 pub mod upstream;
+/// A shop's own server that misbehaves when told to, for tests.
+#[cfg(test)]
+#[allow(dead_code, reason = "it is shared with the other tests and an example")]
+#[path = "../../tests/support/upstream.rs"]
+mod upstream_server;
 mod ways;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crdt_model::ids::{BusinessId, DeviceId, RecordId};
 use crdt_model::record::{HandoffDecided, LedgerMoved, Role};
-use crdt_model::shop::{Input, LinkId};
+use crdt_model::shop::LinkId;
 use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -24,8 +24,8 @@ use crate::folder::{self, FolderError, OpenFolder, Running};
 use crate::join::{Admissions, Invitation, InviteError, JOIN_PROTOCOL};
 use crate::links::LinkTable;
 use crate::operations::MoveWords;
-use crate::queue::Desk;
 use crate::queue::watch::watch as watch_queue;
+use crate::queue::{Desk, Queue};
 use crate::shop_handle::ShopHandle;
 use crate::shop_loop::{LoopError, ShopLoop};
 use crate::storage::Continuity;
@@ -126,7 +126,7 @@ pub struct Node {
     admissions: Arc<Admissions>,
     device: DeviceId,
     role: Role,
-    desk: Arc<Desk>,
+    queue: Queue,
     upstream: Option<Upstream>,
     stop: watch::Sender<bool>,
     ended: watch::Receiver<Option<String>>,
@@ -198,7 +198,7 @@ impl Node {
             admissions,
             device,
             role,
-            desk: Arc::new(Desk::new(shop)),
+            queue: Queue::new(shop.clone(), Arc::new(Desk::new(shop))),
             upstream: None,
             stop,
             ended: watch_ended,
@@ -208,9 +208,13 @@ impl Node {
             running: None,
         };
         node.carrying_tasks = carrying.start(events, bluetooth);
-        node.tasks.push(tokio::spawn(watch_queue(Arc::clone(&node.desk), node.shop.clone(), node.stop.subscribe())));
+        node.tasks.push(tokio::spawn(watch_queue(
+            Arc::clone(node.queue.desk()),
+            node.shop.clone(),
+            node.stop.subscribe(),
+        )));
         if let Some(upstream) = config.upstream.clone() {
-            let (shop, desk) = (node.shop.clone(), Arc::clone(&node.desk));
+            let (shop, desk) = (node.shop.clone(), Arc::clone(node.queue.desk()));
             node.upstream = Some(Upstream::start(shop, &carrier, desk, upstream).await?);
         }
         if let Some(address) = config.api {
@@ -230,7 +234,7 @@ impl Node {
             ended: self.ended.clone(),
         };
         let router = crate::api::router(
-            crate::api::ApiState::new(self.shop.clone(), Arc::new(control)).with_desk(Arc::clone(&self.desk)),
+            crate::api::ApiState::new(self.shop.clone(), Arc::new(control)).with_queue(self.queue.clone()),
         );
         let mut stopping = self.stop.subscribe();
         self.tasks.push(tokio::spawn(async move {
@@ -252,8 +256,8 @@ impl Node {
 
     /// Its queue.
     #[must_use]
-    pub fn desk(&self) -> &Arc<Desk> {
-        &self.desk
+    pub fn queue(&self) -> &Queue {
+        &self.queue
     }
 
     /// Its links, for others that bring some.
@@ -441,16 +445,6 @@ impl NodeControl for Control {
         })?;
         let MoveWords { from, to, intent, old_is_gone } = words;
         Ok(LedgerMoved::sign(business, from, to, intent, old_is_gone, owner))
-    }
-
-    fn sync_now(&self) -> BoxFuture<'_, Result<(), ControlError>> {
-        Box::pin(async {
-            for input in [Input::Tick, Input::AskHoldings] {
-                let told = self.admissions.shop.input(input).await;
-                told.map_err(|stopped| ControlError::Unavailable(stopped.to_string()))?;
-            }
-            Ok(())
-        })
     }
 
     fn moved(&self, link: LinkId) -> Option<Moved> {

@@ -58,7 +58,15 @@ struct World {
 pub(crate) struct Upstream {
     world: Arc<Mutex<World>>,
     steps: watch::Sender<u64>,
+    serving: Arc<tokio::sync::Mutex<Option<Serving>>>,
     pub(crate) address: SocketAddr,
+}
+
+/// It listens, until it is told to stop.
+#[derive(Debug)]
+struct Serving {
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
 }
 
 /// What a call needs.
@@ -75,10 +83,33 @@ impl Upstream {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let steps = watch::Sender::new(0);
-        let shared = Shared { world: Arc::clone(&world), steps: steps.clone() };
+        let server = Self { world, steps, serving: Arc::default(), address };
+        server.listen(listener).await;
+        server
+    }
+
+    async fn listen(&self, listener: tokio::net::TcpListener) {
+        let shared = Shared { world: Arc::clone(&self.world), steps: self.steps.clone() };
         let router = Router::new().fallback(serve).with_state(shared);
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { world, steps, address }
+        let stop = watch::Sender::new(false);
+        let mut told = stop.subscribe();
+        let task = tokio::spawn(async move {
+            let stopped = async move { drop(told.wait_for(|stop| *stop).await) };
+            axum::serve(listener, router).with_graceful_shutdown(stopped).await.unwrap();
+        });
+        *self.serving.lock().await = Some(Serving { stop, task });
+    }
+
+    /// Listens no more; what it has, it keeps. Calls under way are answered first.
+    pub(crate) async fn go_away(&self) {
+        let serving = self.serving.lock().await.take().unwrap();
+        serving.stop.send_replace(true);
+        serving.task.await.unwrap();
+    }
+
+    /// Listens again where it did.
+    pub(crate) async fn come_back(&self) {
+        self.listen(tokio::net::TcpListener::bind(self.address).await.unwrap()).await;
     }
 
     /// Waits until calls have arrived or were done so many more times.

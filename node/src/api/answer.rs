@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use crdt_model::entry::Place;
 use crdt_model::ids::RecordId;
-use crdt_model::record::{Fact, Role, Source};
-use crdt_model::shop::{Acted, Operation, Shop};
+use crdt_model::record::{Role, Source};
+use crdt_model::shop::{Acted, Shop};
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
@@ -19,8 +19,8 @@ use super::problem::{Problem, ProblemDocument};
 use super::state::ApiState;
 use crate::operations::{Planned, Warning};
 use crate::queue::alerts::{Alert, AlertKind};
+use crate::queue::rules;
 use crate::queue::rules::OverLimit;
-use crate::queue::{describe, rules};
 use crate::shop_handle::Stopped;
 
 /// A relay's word arrives without a hint of its own, so it is looked for this often.
@@ -115,27 +115,13 @@ pub(super) async fn record(
     let operation = std::mem::take(&mut planned.operation);
     let limit = planned.limit.take();
     let plan = move |shop: &Shop| {
-        let over = check_offline(shop, &operation)?;
+        let over = rules::check_operation(shop, &operation)?;
         limit.map_or(Ok(()), |limit| limit.check(shop))?;
         Ok::<_, Problem>((operation, over))
     };
     let (acted, over) = state.shop.record_planned(plan).await?;
     alert_over_limit(state, &acted, over);
     self::answer(state, caller, source, acted, planned, answer).await
-}
-
-/// What the business lets nobody record now. What was recorded before is only answered again.
-pub(super) fn check_offline(shop: &Shop, operation: &Operation) -> Result<Option<OverLimit>, Problem> {
-    let Some(fact) = operation.facts.iter().find(|fact| fact.is_for_upstream()) else { return Ok(None) };
-    let place = RecordId::from_place(shop.own_journal(), u64::MAX, 0);
-    if fact.source().is_some() {
-        let record = fact.record_id(shop.business(), shop.own_journal(), u64::MAX, 0);
-        if record != place && shop.books().record(record).is_some() {
-            return Ok(None);
-        }
-    }
-    let operation_type = describe(fact, place).map(|described| described.operation_type).unwrap_or_default();
-    Ok(rules::check(shop, &operation_type, matches!(fact, Fact::Sale(_)))?)
 }
 
 /// A sale that was taken although too much waits is somebody's concern.

@@ -6,7 +6,7 @@ use axum::response::Response;
 use crdt_model::document::{DocumentId, FieldEdit, FieldValue, parse_key};
 use crdt_model::ids::RecordId;
 use crdt_model::record::{Fact, Resolution, UpstreamConflict, UpstreamFact};
-use crdt_model::rules::{CLIENT, Conflict, ConflictKind, ConflictState, Decision, SERVER, Side};
+use crdt_model::rules::{Conflict, ConflictKind, ConflictState, Decision as Decided, Side};
 use crdt_model::shop::{Operation, Shop};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -20,8 +20,7 @@ use super::problem::{Code, Problem, path_id};
 use super::state::ApiState;
 use super::values::{field_json, recorded_at};
 use crate::operations::{Planned, stored_fact};
-use crate::queue::describe;
-use crate::upstream::resolve::MERGED;
+use crate::queue::{Choice, Decision, QueueError, describe};
 
 /// Which conflicts.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -218,22 +217,15 @@ fn decide(conflict: &Conflict, body: ResolveBody) -> Result<Planned, Problem> {
 
 /// Against the shop's own server: a side, both, or single fields over what merges by itself.
 fn decide_upstream(conflict: &Conflict, body: ResolveBody) -> Result<Planned, Problem> {
-    let choice = match (body.choice, &body.fields) {
-        (Some(choice), _) => choice,
-        (None, Some(_)) => MERGED.to_owned(),
+    let choice = match (body.choice.as_deref(), &body.fields) {
+        (Some(word), _) => Choice::parse(word)
+            .ok_or_else(|| Problem::at(Code::InvalidField, "choice", "choice must be client, server or merge"))?,
+        (None, Some(_)) => Choice::Merge,
         (None, None) => return Err(choice_missing()),
     };
-    if ![CLIENT, SERVER, MERGED].contains(&choice.as_str()) {
-        let detail = "choice must be client, server or merge";
-        return Err(Problem::at(Code::InvalidField, "choice", detail));
-    }
-    if body.fields.is_some() && choice != MERGED {
-        let detail = "fields goes with the choice merge: leave one of them out";
-        return Err(Problem::at(Code::InvalidField, "fields", detail));
-    }
     let fields = body.fields.map(|fields| serde_json::Value::Object(fields).to_string());
-    let fact = Fact::Resolution(Resolution { conflict: conflict.id, choice, note: body.note, fields });
-    fact.check()?;
+    let decision = Decision { choice, fields, note: body.note };
+    let fact = decision.about(conflict.id).map_err(QueueError::from)?;
     let operation = Operation { facts: vec![fact], ..Operation::default() };
     Ok(Planned { operation, record: Some(conflict.id), ..Planned::default() })
 }
@@ -335,7 +327,7 @@ async fn fact_view(state: &ApiState, conflict: Conflict) -> Result<ConflictView,
     })
 }
 
-fn decision_view(decision: Decision) -> DecisionView {
+fn decision_view(decision: Decided) -> DecisionView {
     DecisionView {
         choice: decision.choice,
         fields: decision.fields.as_deref().map(given_json),

@@ -42,9 +42,6 @@ pub trait NodeControl: Debug + Send + Sync {
     /// [`ControlError::NotAnOwner`].
     fn sign_move(&self, business: BusinessId, words: MoveWords) -> Result<LedgerMoved, ControlError>;
 
-    /// Looks for peers and syncs with them now, rather than when it is due.
-    fn sync_now(&self) -> BoxFuture<'_, Result<(), ControlError>>;
-
     /// What a link that is up has moved.
     fn moved(&self, link: LinkId) -> Option<Moved>;
 

@@ -15,11 +15,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::body::Query;
-use super::fact_json::{fact_json, kind_word};
+use super::fact_json::fact_json;
 use super::list::{Listed, Page, bad_cursor};
 use super::problem::{Code, Problem};
 use super::state::ApiState;
 use super::values::field_json;
+use crate::queue::kind_word;
 use crate::shop_handle::ReadError;
 use crate::storage::ReadLimits;
 

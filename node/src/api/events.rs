@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::fact_json::kind_word;
 use super::state::ApiState;
 use crate::queue::alerts::Alert;
+use crate::queue::kind_word;
 
 /// Proxies and phones drop a silent connection after half a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);

@@ -1,43 +1,13 @@
 //! Facts in JSON, as documents show them. A payer's phone number is in no fact.
 
 use crdt_model::record::{
-    ErrorClass, Fact, Kind, Ledger, Line, PaymentFact, Strategy, Tender, TenderKind, UpstreamConflict, UpstreamFact,
+    ErrorClass, Fact, Ledger, Line, PaymentFact, Strategy, Tender, TenderKind, UpstreamConflict, UpstreamFact,
 };
 use crdt_model::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::payments::{evidence_word, reason_word, settlement_json};
 use super::values::rfc3339;
-
-/// A kind of fact, in the API's words.
-pub(super) const fn kind_word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Sale => "sale",
-        Kind::Expense => "expense",
-        Kind::FinancialRecord => "record",
-        Kind::StockMovement => "stock_movement",
-        Kind::StockCount => "stock_count",
-        Kind::Intent => "payment",
-        Kind::Void => "void",
-        Kind::Refund => "refund",
-        Kind::ShiftOpened => "shift_opened",
-        Kind::ShiftClosed => "shift_closed",
-        Kind::Receipt => "receipt",
-        Kind::Decline => "decline",
-        Kind::Custom => "custom",
-        Kind::Enrolment => "enrolment",
-        Kind::IntentAddressed => "payment_addressed",
-        Kind::IntentConfirmed => "payment_confirmed",
-        Kind::Resolution => "resolution",
-        Kind::HandoffOffered => "handoff_offered",
-        Kind::HandoffAccepted => "handoff_accepted",
-        Kind::HandoffTransferred => "handoff_transferred",
-        Kind::HandoffWithdrawn => "handoff_withdrawn",
-        Kind::HandoffDecided => "handoff_decided",
-        Kind::Payment => "payment_note",
-        Kind::Upstream => "delivery",
-    }
-}
 
 /// The fact's fields.
 pub(super) fn fact_json(fact: &Fact) -> Value {

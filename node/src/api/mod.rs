@@ -60,10 +60,10 @@ use utoipa_axum::routes;
 
 pub use control::{ControlError, Moved, NodeControl};
 pub use problem::Code;
+pub(crate) use problem::Problem;
 pub use state::ApiState;
 
 use body::BODY_BYTES_MAX;
-use problem::Problem;
 
 /// The API of a running shop. Serve it on loopback only.
 pub fn router(state: ApiState) -> Router {

@@ -2,24 +2,20 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use crdt_model::entry::Place;
-use crdt_model::ids::{DeviceId, JournalId, RecordId};
-use crdt_model::record::{DeliveryOutcome, ErrorClass, Fact, SOURCE_BYTES_MAX, Source, Strategy, UpstreamConflict};
-use crdt_model::shop::{Shop, Status};
+use crdt_model::ids::DeviceId;
+use crdt_model::record::{DeliveryOutcome, ErrorClass, Fact, Strategy, UpstreamConflict};
 use crdt_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::body::Query;
 use super::caller::Caller;
-use super::fact_json::{given_json, kind_word};
+use super::fact_json::given_json;
 use super::list::{Listed, Page, bad_cursor};
 use super::problem::{Code, Problem, ProblemDocument, body_id};
 use super::state::ApiState;
 use super::values::{recorded_at, rfc3339};
-use crate::queue::rules::relay_is_connected;
-use crate::queue::{Filter, QueueStatus, Shown, attempts, describe};
-use crate::shop_handle::ReadError;
+use crate::queue::{Destination, Filter, QueueStatus, Shown, attempts};
 
 /// How many operations there are in each state.
 #[derive(Debug, Serialize, ToSchema)]
@@ -166,53 +162,31 @@ struct AttemptView {
     network_type: Option<String>,
 }
 
-/// An operation that somebody named.
-pub(super) struct Op {
-    pub(super) id: RecordId,
-    pub(super) status: QueueStatus,
-    shown: Option<Shown>,
-    place: Option<Place>,
-}
-
 /// How far operations have come: this device's, or on a relay everybody's. Takes the same time
 /// however many there are.
 #[utoipa::path(get, path = "/api/offline/status", tag = "offline", responses((status = 200, body = StatusView)))]
 pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<StatusView>, Problem> {
-    let (status, connected, carried) =
-        state.shop.ask(|shop| (shop.status(), relay_is_connected(shop), shop.upstream_relay().is_some())).await?;
-    let carrier = state.desk.carrier();
-    if carrier.is_none() && !carried {
-        return Ok(Json(relay_view(status, connected)));
-    }
-    let counters = state.desk.counters().await?;
-    let explained = match carrier {
-        Some(carrier) => carrier.explain().await,
-        None => None,
-    };
-    let pending = counters.of(QueueStatus::Pending);
-    let schedule = match explained {
-        Some(schedule) => ScheduleView {
-            waits_for: schedule.waits_for,
-            until: schedule.until_ms.map(|ms| rfc3339(Timestamp(ms))),
-            detail: schedule.detail,
-            calling: schedule.calling,
-            held: schedule.held,
-        },
-        None if pending == 0 => plain("idle", "nothing is due"),
-        None if status.pending > 0 && !connected => plain("relay", "there is no link to the relay"),
-        None => plain("carrier", "the relay has it, and sends it to the shop's server"),
-    };
+    let now = state.queue.status().await?;
     Ok(Json(StatusView {
-        pending,
-        syncing: counters.of(QueueStatus::Syncing),
-        synced: counters.of(QueueStatus::Synced),
-        conflicts: counters.of(QueueStatus::Conflict),
-        failed: counters.of(QueueStatus::Failed),
-        total: counters.total(),
-        last_sync: counters.last_sync_ms.map(|ms| rfc3339(Timestamp(ms))),
-        relay_pending: status.pending,
-        destination: "upstream",
-        schedule,
+        pending: now.of(QueueStatus::Pending),
+        syncing: now.of(QueueStatus::Syncing),
+        synced: now.of(QueueStatus::Synced),
+        conflicts: now.of(QueueStatus::Conflict),
+        failed: now.of(QueueStatus::Failed),
+        total: now.total(),
+        last_sync: now.last_sync.map(rfc3339),
+        relay_pending: now.relay_pending,
+        destination: match now.destination {
+            Destination::Relay => "relay",
+            Destination::Upstream => "upstream",
+        },
+        schedule: ScheduleView {
+            waits_for: now.schedule.waits_for,
+            until: now.schedule.until_ms.map(|ms| rfc3339(Timestamp(ms))),
+            detail: now.schedule.detail,
+            calling: now.schedule.calling,
+            held: now.schedule.held,
+        },
     }))
 }
 
@@ -228,10 +202,7 @@ pub(super) async fn pending(
 ) -> Result<Json<Listed<OperationView>>, Problem> {
     let limit = page.limit()?;
     let filter = filter(&which)?;
-    if !state.desk.is_engaged().await? {
-        return waiting_for_relay(&state, &page, limit, &filter).await.map(Json);
-    }
-    let listing = state.desk.list(&filter, limit, page.cursor()).await?.ok_or_else(bad_cursor)?;
+    let listing = state.queue.operations(&filter, limit, page.cursor()).await?.ok_or_else(bad_cursor)?;
     let business = state.fixed().await?.business.to_string();
     let items = listing.items.iter().filter_map(|shown| queue_view(shown, &business)).collect();
     Ok(Json(Listed { items, next: listing.next }))
@@ -247,73 +218,11 @@ pub(super) async fn history(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<HistoryView>, Problem> {
-    let found = find(&state, &caller, &id).await?;
+    let history = state.queue.history(caller.instance(), &id).await?;
     let business = state.fixed().await?.business.to_string();
-    let operation = match (&found.shown, found.place) {
-        (Some(shown), _) => queue_view(shown, &business),
-        (None, Some(place)) => entry_views(&state, vec![place], found.status).await?.pop(),
-        (None, None) => None,
-    };
-    let operation = operation.ok_or_else(|| Problem::not_found("operation", &id))?;
-    let calls = attempts::of_operation(state.shop.reader().as_ref(), found.id, ATTEMPTS_MAX)
-        .map_err(|error| Problem::from(ReadError::from(error)))?;
-    let good = calls.iter().filter(|call| call.result == attempts::AttemptResult::Success).count();
-    let result = match (calls.len(), good, found.status) {
-        (0, _, QueueStatus::Synced) => "success",
-        (0, _, QueueStatus::Failed | QueueStatus::Conflict) => "failed",
-        (0, ..) => "none",
-        (all, good, QueueStatus::Synced) if good > 0 && all > good => "partial",
-        (_, good, QueueStatus::Synced) if good > 0 => "success",
-        (_, 0, _) => "failed",
-        (..) => "partial",
-    };
-    Ok(Json(HistoryView { operation, result, attempts: calls.into_iter().map(attempt_view).collect() }))
-}
-
-/// The operation that an id names: its record, its number in this device's journal, or the client's
-/// own id.
-pub(super) async fn find(state: &ApiState, caller: &Caller, id: &str) -> Result<Op, Problem> {
-    let missing = || Problem::not_found("operation", id);
-    let engaged = state.desk.is_engaged().await?;
-    if engaged {
-        state.desk.catch_up().await?;
-    }
-    let record = match (id.parse::<RecordId>(), id.parse::<u64>()) {
-        (Ok(record), _) => Some(record),
-        (_, Ok(seq)) => {
-            let journal = state.shop.ask(Shop::own_journal).await?;
-            let entry = state.shop.entry(Place { journal, seq })?.ok_or_else(missing)?;
-            let body = entry.body().map_err(ReadError::from)?;
-            let business = state.fixed().await?.business;
-            let place = Place { journal, seq };
-            Some(body.record_id(business, place, 0).unwrap_or_else(|| RecordId::from_place(journal, seq, 0)))
-        }
-        _ => None,
-    };
-    let record = match record {
-        Some(record) => record,
-        None => named(state, caller, id).await?,
-    };
-    if let Some(shown) = state.desk.one(record).await?.filter(|_| engaged) {
-        let status = shown.row.status().ok_or_else(missing)?;
-        return Ok(Op { id: record, status, shown: Some(shown), place: None });
-    }
-    let at = state.shop.ask(move |shop| {
-        let at = shop.books().record(record)?;
-        Some((at.place, shop.relay_holds(at.place.journal)))
-    });
-    let (place, held) = at.await?.ok_or_else(missing)?;
-    let status = if held >= place.seq { QueueStatus::Synced } else { QueueStatus::Pending };
-    Ok(Op { id: record, status, shown: None, place: Some(place) })
-}
-
-async fn named(state: &ApiState, caller: &Caller, id: &str) -> Result<RecordId, Problem> {
-    let key: String = id.chars().take(SOURCE_BYTES_MAX).collect();
-    let source = Source { instance: caller.instance().to_owned(), key };
-    if let Some(record) = state.desk.named(&source)? {
-        return Ok(record);
-    }
-    Ok(RecordId::from_client(state.fixed().await?.business, &source.instance, &source.key))
+    let operation = queue_view(&history.operation, &business).ok_or_else(|| Problem::not_found("operation", &id))?;
+    let attempts = history.attempts.into_iter().map(attempt_view).collect();
+    Ok(Json(HistoryView { operation, result: history.result.word(), attempts }))
 }
 
 fn filter(which: &Which) -> Result<Filter, Problem> {
@@ -331,31 +240,6 @@ fn filter(which: &Which) -> Result<Filter, Problem> {
         None => None,
     };
     Ok(Filter { statuses: statuses.collect::<Result<_, _>>()?, operation_type: which.operation_type.clone(), device })
-}
-
-fn plain(waits_for: &'static str, detail: &str) -> ScheduleView {
-    ScheduleView { waits_for, until: None, detail: detail.to_owned(), calling: 0, held: 0 }
-}
-
-fn relay_view(status: Status, connected: bool) -> StatusView {
-    let (pending, syncing) = if connected { (0, status.pending) } else { (status.pending, 0) };
-    let schedule = match (status.pending, connected) {
-        (0, _) => plain("idle", "nothing is due"),
-        (_, true) => plain("sending", "a relay is connected"),
-        (_, false) => plain("relay", "there is no link to a relay"),
-    };
-    StatusView {
-        pending,
-        syncing,
-        synced: status.synced,
-        conflicts: status.conflicts,
-        failed: status.failed,
-        total: status.total,
-        last_sync: status.last_sync.map(rfc3339),
-        relay_pending: status.pending,
-        destination: "relay",
-        schedule,
-    }
 }
 
 fn error_view(
@@ -384,9 +268,9 @@ fn attempt_view(call: attempts::Attempt) -> AttemptView {
 }
 
 /// An operation as its row tells.
-pub(super) fn queue_view(shown: &Shown, business: &str) -> Option<OperationView> {
+fn queue_view(shown: &Shown, business: &str) -> Option<OperationView> {
     let (row, recorded) = (&shown.row, shown.row.recorded.as_ref()?);
-    let status = row.status()?;
+    let status = shown.status?;
     let described = shown.described();
     let outcome = row.outcome.as_ref().map(|(_, _, outcome)| outcome);
     let tried = row.tries.error.as_ref();
@@ -439,123 +323,3 @@ pub(super) fn queue_view(shown: &Shown, business: &str) -> Option<OperationView>
         updated_at: recorded_at(updated),
     })
 }
-
-/// Without a server of the shop's own: what no relay has.
-async fn waiting_for_relay(
-    state: &ApiState,
-    page: &Page,
-    limit: usize,
-    filter: &Filter,
-) -> Result<Listed<OperationView>, Problem> {
-    let before = page.cursor().map(|cursor| parse(cursor).ok_or_else(bad_cursor)).transpose()?;
-    let own = state.fixed().await?.device;
-    let waits = filter.statuses.iter().any(|status| matches!(status, QueueStatus::Pending | QueueStatus::Syncing));
-    if !waits || filter.device.is_some_and(|device| device != own) {
-        return Ok(Listed { items: Vec::new(), next: None });
-    }
-    // A type is known only once the entry is read.
-    let looks = if filter.operation_type.is_some() { LOOKS_MAX } else { limit };
-    let (places, connected) =
-        state.shop.ask(move |shop| (waiting(shop, before, looks + 1), relay_is_connected(shop))).await?;
-    let status = if connected { QueueStatus::Syncing } else { QueueStatus::Pending };
-    if !filter.statuses.contains(&status) {
-        return Ok(Listed { items: Vec::new(), next: None });
-    }
-    let Listed { items: places, next } = Listed::of(places, looks, |place| format!("{}_{}", place.journal, place.seq));
-    let mut items = entry_views(state, places, status).await?;
-    let Some(wanted) = &filter.operation_type else { return Ok(Listed { items, next }) };
-    items.retain(|view| view.operation_type == *wanted);
-    let next = if items.len() > limit {
-        items.truncate(limit);
-        items.last().map(|view| format!("{}_{}", view.journal, view.queue_id))
-    } else {
-        next
-    };
-    Ok(Listed { items, next })
-}
-
-async fn entry_views(state: &ApiState, places: Vec<Place>, status: QueueStatus) -> Result<Vec<OperationView>, Problem> {
-    let fixed = state.fixed().await?;
-    let business = fixed.business;
-    let devices = state.shop.ask(|shop| {
-        shop.journals()
-            .map(|journal| (journal.id(), journal.info.device()))
-            .collect::<std::collections::BTreeMap<_, _>>()
-    });
-    let devices = devices.await?;
-    let (shop, own) = (state.shop.clone(), fixed.device);
-    let read = tokio::task::spawn_blocking(move || {
-        let mut views = Vec::with_capacity(places.len());
-        for place in places {
-            let Some(entry) = shop.entry(place)? else { continue };
-            let body = entry.body()?;
-            let first = body.facts.first();
-            let record = body.record_id(business, place, 0);
-            let id = record.unwrap_or_else(|| RecordId::from_place(place.journal, place.seq, 0));
-            let source = first.and_then(|fact| fact.source());
-            let described = first.and_then(|fact| describe(fact, id));
-            let network_type = match first {
-                Some(Fact::Custom(custom)) => custom.network_type.clone(),
-                _ => None,
-            };
-            let kind = first.map_or("edit", |fact| kind_word(fact.kind())).to_owned();
-            views.push(OperationView {
-                id: id.to_string(),
-                queue_id: place.seq,
-                journal: place.journal.to_string(),
-                user_id: entry.user.clone(),
-                business_id: business.to_string(),
-                operation_type: described.as_ref().map_or(kind, |described| described.operation_type.clone()),
-                operation_id: source.map_or_else(|| id.to_string(), |source| source.key.clone()),
-                endpoint: described.as_ref().map(|described| described.path.clone()),
-                method: described.as_ref().map(|described| described.method.clone()),
-                request_body: described.map(|described| described.body),
-                status: status.word(),
-                sync_attempts: 0,
-                server_response: None,
-                server_id: None,
-                conflict_type: None,
-                conflict_id: None,
-                conflict_data: None,
-                resolution_strategy: None,
-                last_error: None,
-                priority: 2,
-                device_id: devices.get(&place.journal).copied().unwrap_or(own).to_string(),
-                network_type,
-                maybe_twice: false,
-                next_attempt_at: None,
-                created_at: recorded_at(entry.time),
-                updated_at: recorded_at(entry.time),
-            });
-        }
-        Ok::<_, ReadError>(views)
-    });
-    Ok(read.await.map_err(|error| Problem::new(Code::Unreadable, error.to_string()))??)
-}
-
-/// Own entries that no relay has: the latest epoch's first, and in each the latest first.
-fn waiting(shop: &Shop, before: Option<(JournalId, u64)>, count: usize) -> Vec<Place> {
-    let device = shop.device();
-    let mut own: Vec<_> = shop.journals().filter(|journal| journal.info.device() == device).collect();
-    own.sort_by_key(|journal| (std::cmp::Reverse(journal.info.genesis.epoch), journal.id()));
-    let begun = own.iter().position(|journal| before.is_some_and(|(last, _)| journal.id() == last));
-    let places = own.into_iter().skip(begun.unwrap_or_default()).flat_map(|journal| {
-        let id = journal.id();
-        let first = shop.relay_holds(id).max(journal.info.before_first().0).saturating_add(1);
-        let last = match before {
-            Some((at, seq)) if at == id => seq.saturating_sub(1).min(journal.high),
-            Some(_) | None => journal.high,
-        };
-        (first..=last).rev().map(move |seq| Place { journal: id, seq })
-    });
-    places.take(count).collect()
-}
-
-fn parse(cursor: &str) -> Option<(JournalId, u64)> {
-    let (journal, seq) = cursor.split_once('_')?;
-    Some((journal.parse().ok()?, seq.parse().ok()?))
-}
-
-/// The most calls of one operation that are shown.
-const ATTEMPTS_MAX: usize = 1_000;
-const LOOKS_MAX: usize = 2_000;

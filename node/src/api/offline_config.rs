@@ -5,17 +5,18 @@ use axum::extract::State;
 use axum::response::Response;
 use crdt_model::document::{DocumentId, FieldValue};
 use crdt_model::record::Strategy;
-use crdt_model::shop::{Operation, QUEUE_FIELDS, QueueConfig, QueueField, QueueKind, Shop, UPSTREAM_RELAY};
+use crdt_model::shop::{QUEUE_FIELDS, QueueField, QueueKind, Shop, UPSTREAM_RELAY};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::answer::{Answer, Changes, record};
+use super::answer::{Answer, Changes as Changed, answer};
 use super::body::{Body, whole_number};
 use super::caller::{Caller, Named};
-use super::problem::{Code, Problem, body_id};
+use super::problem::Problem;
 use super::state::ApiState;
 use crate::operations::Planned;
+use crate::queue::{Changes, ConfigRefused, FieldRefused, Wrong, edits};
 
 macro_rules! config {
     ($($(#[doc = $doc:literal])* $name:ident: $kind:ty,)*) => {
@@ -113,66 +114,52 @@ pub(super) async fn config(State(state): State<ApiState>) -> Result<Json<Value>,
 }
 
 /// Changes how the business wants its queue, on all of its devices.
-#[utoipa::path(patch, path = "/api/offline/config", tag = "offline", request_body = ConfigChange, responses(Changes))]
+#[utoipa::path(patch, path = "/api/offline/config", tag = "offline", request_body = ConfigChange, responses(Changed))]
 pub(super) async fn correct(
     State(state): State<ApiState>,
     caller: Caller,
     Body(body): Body<ConfigPatch>,
 ) -> Result<Response, Problem> {
     let source = caller.source(&state, &body).await?;
-    let mut edits = Vec::with_capacity(body.fields.len());
-    for (name, value) in &body.fields {
-        edits.push(edit(name, value)?);
+    let mut wrong = Vec::new();
+    let mut changes = Changes::new();
+    for (name, value) in body.fields {
+        match plain(&name, &value) {
+            Ok(value) => drop(changes.insert(name, value)),
+            Err(refused) => wrong.push(refused),
+        }
     }
-    let operation = Operation { edits, ..Operation::default() };
-    let planned = Planned { operation, record: Some(DocumentId::settings_record()), ..Planned::default() };
-    let answer = record(&state, &caller, source.as_ref(), planned, Answer::Changed).await?;
-    state.desk.learn_rules().await?;
-    if let Some(carrier) = state.desk.carrier() {
-        carrier.look();
+    // All that is wrong is told at once.
+    if !wrong.is_empty() {
+        wrong.extend(edits(changes).err().map(|ConfigRefused(more)| more).unwrap_or_default());
+        wrong.sort_by(|a, b| a.field.cmp(&b.field));
+        return Err(ConfigRefused(wrong).into());
     }
-    Ok(answer)
+    let acted = state.queue.update_config(changes).await?;
+    let planned = Planned { record: Some(DocumentId::settings_record()), ..Planned::default() };
+    answer(&state, &caller, source.as_ref(), acted, planned, Answer::Changed).await
 }
 
-fn edit(name: &str, value: &Value) -> Result<(DocumentId, crdt_model::document::FieldEdit), Problem> {
-    if name == UPSTREAM_RELAY {
-        let relay = match value {
-            Value::Null => None,
-            Value::String(text) => {
-                body_id::<crdt_model::ids::DeviceId>(UPSTREAM_RELAY, text)?;
-                Some(FieldValue::Text(text.clone()))
-            }
-            Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-                return Err(Problem::at(Code::WrongType, name, "upstream_relay must be a device's id, or null"));
-            }
-        };
-        return Ok(QueueConfig::edit(UPSTREAM_RELAY, relay));
-    }
-    let field = QueueField::named(name).ok_or_else(|| {
-        let detail = format!("{name} is no field of this config: see GET /api/offline/config for its fields");
-        Problem::at(Code::UnknownField, name, detail)
-    })?;
-    if value.is_null() {
-        return Ok(QueueConfig::edit(field.name, None));
-    }
+/// A value as documents hold it; `None` for `null`.
+fn plain(name: &str, value: &Value) -> Result<Option<FieldValue>, FieldRefused> {
     let given = match value {
+        Value::Null => return Ok(None),
         Value::Bool(yes) => Some(FieldValue::Bool(*yes)),
         // What is beyond any of the limits is a number all the same.
         Value::Number(number) => whole_number(number).map(FieldValue::Int),
         Value::String(text) => Some(FieldValue::Text(text.clone())),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
+        Value::Array(_) | Value::Object(_) => None,
     };
-    let right_type = match (field.kind, &given) {
-        (QueueKind::Flag(_), Some(FieldValue::Bool(_)))
-        | (QueueKind::Number { .. }, Some(FieldValue::Int(_)))
-        | (QueueKind::Strategy(_), Some(FieldValue::Text(_))) => true,
-        (_, _) => false,
+    if given.is_some() {
+        return Ok(given);
+    }
+    // No field is a fraction, a list or an object: what would do is what the field says of a text.
+    let detail = match QueueField::named(name).map(|field| field.check(&FieldValue::Text(String::new()))) {
+        Some(Err(detail)) => detail,
+        Some(Ok(())) | None => format!("{name} must be a text, a whole number, true, false or null"),
     };
-    let given = given.unwrap_or(FieldValue::Text(String::new()));
-    field.check(&given).map_err(|detail| {
-        Problem::at(if right_type { Code::InvalidField } else { Code::WrongType }, field.name, detail)
-    })?;
-    Ok(QueueConfig::edit(field.name, Some(given)))
+    let wrong = if QueueField::named(name).is_some() || name == UPSTREAM_RELAY { Wrong::Type } else { Wrong::Name };
+    Err(FieldRefused { field: name.to_owned(), wrong, detail })
 }
 
 fn config_json(shop: &Shop) -> Value {

@@ -1,20 +1,21 @@
 //! Operations of the app's own, for the shop's server; and cleaning up after those that are done.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use crdt_model::record::{CUSTOM_BODY_BYTES_MAX, Custom, Fact, Strategy};
-use crdt_model::shop::Operation;
-use crdt_model::time::Timestamp;
+use crdt_model::record::{CUSTOM_BODY_BYTES_MAX, Custom, Strategy};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::answer::{Answer, Creates, record};
+use super::answer::{Answer, Creates, answer};
 use super::body::{Body, Query};
 use super::caller::{Caller, named};
 use super::problem::{Code, Problem, ProblemDocument};
 use super::state::ApiState;
 use crate::operations::Planned;
+use crate::queue::QueueError;
 
 /// An operation to be queued for the shop's server.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -87,7 +88,7 @@ pub(super) async fn queue(
         let detail = format!("request_body is larger than {CUSTOM_BODY_BYTES_MAX} bytes: send less at once");
         return Err(Problem::at(Code::InvalidField, "request_body", detail));
     }
-    let fact = Fact::Custom(Custom {
+    let operation = Custom {
         source: source.clone(),
         operation_type: body.operation_type,
         method: body.method,
@@ -98,11 +99,9 @@ pub(super) async fn queue(
         priority: body.priority,
         network_type: caller.network.clone(),
         strategy: strategy.transpose()?,
-    });
-    fact.check().map_err(as_named_here)?;
-    let operation = Operation { facts: vec![fact], user: body.user_id, ..Operation::default() };
-    let planned = Planned { operation, ..Planned::default() };
-    record(&state, &caller, source.as_ref(), planned, Answer::Created).await
+    };
+    let acted = state.queue.add(operation, body.user_id).await.map_err(as_named_here)?;
+    answer(&state, &caller, source.as_ref(), acted, Planned::default(), Answer::Created).await
 }
 
 /// Takes away rows of the queue that are done. What is not synced always stays.
@@ -118,17 +117,12 @@ pub(super) async fn cleanup(
         let detail = format!("olderThanDays is 0 to {DAYS_MAX}");
         return Err(Problem::at(Code::BadParameter, "olderThanDays", detail));
     }
-    let deleted = if state.desk.is_engaged().await? {
-        let before = crate::clock::now().0.saturating_sub(u64::from(days) * DAY_MS);
-        state.desk.clean_up(Timestamp(before)).await?
-    } else {
-        0
-    };
+    let deleted = state.queue.clear_synced(Duration::from_secs(u64::from(days) * DAY_SECONDS)).await?;
     Ok(Json(CleanupView { success: true, deleted, older_than_days: days }))
 }
 
 /// The fact's own words for its fields, in the words of this call.
-fn as_named_here(error: crdt_model::record::FactError) -> Problem {
+fn as_named_here(error: QueueError) -> Problem {
     let problem = Problem::from(error);
     let names = [("type", "operation_type"), ("path", "endpoint"), ("body", "request_body"), ("base_tag", "base_etag")];
     let field = problem.field.clone().unwrap_or_default();
@@ -142,4 +136,4 @@ fn as_named_here(error: crdt_model::record::FactError) -> Problem {
 
 const DAYS_DEFAULT: u32 = 7;
 const DAYS_MAX: u32 = 36_500;
-const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+const DAY_SECONDS: u64 = 24 * 60 * 60;

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::control::ControlError;
 use crate::operations::{PlanError, State};
-use crate::queue::{DeskError, OfflineRefused};
+use crate::queue::{ChoiceRefused, ConfigRefused, DeskError, OfflineRefused, QueueError, Wrong};
 use crate::shop_handle::{ReadError, RecordError, Stopped};
 
 macro_rules! codes {
@@ -108,10 +108,23 @@ codes! {
 
 /// An error, as it is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     pub(super) code: Code,
     pub(super) detail: String,
     pub(super) field: Option<String>,
+    /// Everything that is wrong, where that is more than one field.
+    pub(super) errors: Vec<FieldProblem>,
+}
+
+/// One of several fields that are wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(super) struct FieldProblem {
+    /// The field.
+    field: String,
+    /// What is wrong with it, in one word that never changes.
+    code: &'static str,
+    /// What can be done.
+    detail: String,
 }
 
 /// A problem document (RFC 9457).
@@ -132,15 +145,19 @@ pub(super) struct ProblemDocument {
     /// The field that is wrong, as a path such as `lines[0].sku`.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
+    /// Every field that is wrong, where it is known; `code`, `detail` and `field` are the first
+    /// one's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldProblem>,
 }
 
 impl Problem {
-    pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), field: None }
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), field: None, errors: Vec::new() }
     }
 
-    pub(super) fn at(code: Code, field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), field: Some(field.into()) }
+    pub(crate) fn at(code: Code, field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), field: Some(field.into()), errors: Vec::new() }
     }
 
     pub(super) fn not_found(what: &str, id: &str) -> Self {
@@ -162,6 +179,7 @@ impl IntoResponse for Problem {
             code: self.code.text(),
             detail: self.detail,
             field: self.field,
+            errors: self.errors,
         };
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(document)).into_response();
@@ -319,6 +337,41 @@ impl From<DeskError> for Problem {
             DeskError::Read(error) => error.into(),
             DeskError::Record(error) => error.into(),
         }
+    }
+}
+
+impl From<QueueError> for Problem {
+    fn from(error: QueueError) -> Self {
+        let detail = error.to_string();
+        match error {
+            QueueError::Desk(error) => error.into(),
+            QueueError::Offline(refused) => refused.into(),
+            QueueError::Fact(error) | QueueError::Choice(ChoiceRefused::Fact(error)) => error.into(),
+            QueueError::Choice(ChoiceRefused::FieldsWithoutMerge) => Self::at(Code::InvalidField, "fields", detail),
+            QueueError::NotFound(_) => Self::new(Code::NotFound, detail),
+            QueueError::Config(refused) => refused.into(),
+            QueueError::CarrierGone | QueueError::BrokeOff(_) | QueueError::Randomness(_) => {
+                Self::new(Code::NotReady, detail)
+            }
+        }
+    }
+}
+
+impl From<ConfigRefused> for Problem {
+    fn from(ConfigRefused(refused): ConfigRefused) -> Self {
+        let code = |wrong| match wrong {
+            Wrong::Name => Code::UnknownField,
+            Wrong::Type => Code::WrongType,
+            Wrong::Value => Code::InvalidField,
+        };
+        let first = refused.first().map(|first| Self::at(code(first.wrong), &first.field, &first.detail));
+        let errors = refused.into_iter().map(|refused| FieldProblem {
+            field: refused.field,
+            code: code(refused.wrong).text(),
+            detail: refused.detail,
+        });
+        let problem = first.unwrap_or_else(|| Self::new(Code::InvalidField, "nothing of the config can be used"));
+        Self { errors: errors.collect(), ..problem }
     }
 }
 

@@ -120,7 +120,8 @@ pub(super) async fn correct(
 ) -> Result<Response, Problem> {
     let source = caller.source(&state, &body).await?;
     let found = stored::one(&state, "record", &[Kind::FinancialRecord], &id).await?.at.id;
-    record(&state, &caller, source.as_ref(), annotated(found, [("note", body.note)]), Answer::Changed).await
+    let planned = annotated(found, [("note", body.note)]);
+    record(&state, &caller, source.as_ref(), planned, Answer::Changed).await
 }
 
 async fn views(state: &ApiState, records: Vec<Stored>) -> Result<Vec<RecordView>, Problem> {

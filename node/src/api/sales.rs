@@ -15,7 +15,7 @@ use crdt_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::answer::{Answer, Changes, Creates, alert_over_limit, answer, check_offline, record};
+use super::answer::{Answer, Changes, Creates, alert_over_limit, answer, record};
 use super::body::{Body, Query};
 use super::caller::{Caller, named};
 use super::list::{Listed, Page};
@@ -25,6 +25,7 @@ use super::state::ApiState;
 use super::stored::{self, Stored};
 use super::values::{Head, Sum, Way, conflicts_json, edit};
 use crate::operations::{self, Edit, NewRefund, NewSale, NewTender, Planned, SharedRecord};
+use crate::queue::rules;
 
 /// A sale to record.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -228,7 +229,7 @@ pub(super) async fn create(
     // One visit to the shop: a sale is what tills wait for.
     let plan = move |shop: &Shop| {
         let Planned { operation, warnings, .. } = prepared.plan(shop).map_err(Problem::from)?;
-        let over = if restricted { check_offline(shop, &operation)? } else { None };
+        let over = if restricted { rules::check_operation(shop, &operation)? } else { None };
         Ok::<_, Problem>((operation, (warnings, over)))
     };
     let (acted, (warnings, over)) = state.shop.record_planned(plan).await?;

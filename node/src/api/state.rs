@@ -8,8 +8,7 @@ use crdt_model::record::Role;
 use tokio::sync::OnceCell;
 
 use super::control::NodeControl;
-use super::offline_sync::SyncTurn;
-use crate::queue::Desk;
+use crate::queue::{Desk, Queue};
 use crate::shop_handle::{ShopHandle, Stopped};
 
 /// What every request needs.
@@ -19,7 +18,7 @@ pub struct ApiState {
     pub(super) node: Arc<dyn NodeControl>,
     pub(super) hosts: Arc<[String]>,
     pub(super) desk: Arc<Desk>,
-    pub(super) syncing: SyncTurn,
+    pub(super) queue: Queue,
     fixed: Arc<OnceCell<Fixed>>,
 }
 
@@ -39,7 +38,8 @@ impl ApiState {
     #[must_use]
     pub fn new(shop: ShopHandle, node: Arc<dyn NodeControl>) -> Self {
         let desk = Arc::new(Desk::new(shop.clone()));
-        Self { shop, node, hosts: Arc::from([]), desk, syncing: SyncTurn::default(), fixed: Arc::new(OnceCell::new()) }
+        let queue = Queue::new(shop.clone(), Arc::clone(&desk));
+        Self { shop, node, hosts: Arc::from([]), desk, queue, fixed: Arc::new(OnceCell::new()) }
     }
 
     /// Also answers requests for these host names.
@@ -51,8 +51,9 @@ impl ApiState {
 
     /// Asks the node's own queue.
     #[must_use]
-    pub fn with_desk(mut self, desk: Arc<Desk>) -> Self {
-        self.desk = desk;
+    pub fn with_queue(mut self, queue: Queue) -> Self {
+        self.desk = Arc::clone(queue.desk());
+        self.queue = queue;
         self
     }
 

@@ -34,7 +34,7 @@ pub(super) async fn hundred(at: &Path) -> anyhow::Result<Figure> {
         node.shop().record(operation).await?;
     }
     let floor = plain(address).await?;
-    let carrier = node.desk().carrier().ok_or_else(|| anyhow::anyhow!("nobody carries"))?;
+    let carrier = node.queue().desk().carrier().ok_or_else(|| anyhow::anyhow!("nobody carries"))?;
     let begun = Instant::now();
     let summary = carrier.sync(None).await.ok_or_else(|| anyhow::anyhow!("the carrier has stopped"))?;
     let spent = begun.elapsed().as_secs_f64() * 1e3;

@@ -2,7 +2,7 @@
 //! itself records has the shape of tillmesh's own API; the app's own operations are as they came.
 
 use crdt_model::ids::{BusinessId, RecordId};
-use crdt_model::record::{Custom, Fact, Line, Tender, TenderKind};
+use crdt_model::record::{Custom, Fact, Kind, Line, Tender, TenderKind};
 use serde_json::{Value, json};
 
 /// An operation as a server hears of it.
@@ -119,6 +119,37 @@ pub fn describe(fact: &Fact, id: RecordId) -> Option<Described> {
         }
     }
     Some(Described { operation_type: operation_type.to_owned(), method: "POST".to_owned(), path, body, about })
+}
+
+/// A kind of fact, in the API's words.
+#[must_use]
+pub const fn kind_word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Sale => "sale",
+        Kind::Expense => "expense",
+        Kind::FinancialRecord => "record",
+        Kind::StockMovement => "stock_movement",
+        Kind::StockCount => "stock_count",
+        Kind::Intent => "payment",
+        Kind::Void => "void",
+        Kind::Refund => "refund",
+        Kind::ShiftOpened => "shift_opened",
+        Kind::ShiftClosed => "shift_closed",
+        Kind::Receipt => "receipt",
+        Kind::Decline => "decline",
+        Kind::Custom => "custom",
+        Kind::Enrolment => "enrolment",
+        Kind::IntentAddressed => "payment_addressed",
+        Kind::IntentConfirmed => "payment_confirmed",
+        Kind::Resolution => "resolution",
+        Kind::HandoffOffered => "handoff_offered",
+        Kind::HandoffAccepted => "handoff_accepted",
+        Kind::HandoffTransferred => "handoff_transferred",
+        Kind::HandoffWithdrawn => "handoff_withdrawn",
+        Kind::HandoffDecided => "handoff_decided",
+        Kind::Payment => "payment_note",
+        Kind::Upstream => "delivery",
+    }
 }
 
 fn custom_operation(custom: &Custom) -> Described {

@@ -4,8 +4,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
-use crdt_model::record::Role;
-use crdt_model::shop::{QueueConfig, Shop};
+use crdt_model::ids::RecordId;
+use crdt_model::record::{Fact, Role};
+use crdt_model::shop::{Operation, QueueConfig, Shop};
+
+use super::operation::describe;
 
 /// Why something may not be recorded now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,17 +80,41 @@ pub(crate) struct OverLimit {
     pub(crate) max: u64,
 }
 
-/// Whether an operation may be recorded now. Only a shop that has a relay can be offline. An urgent
-/// one is taken even when too much waits.
+/// What the business lets nobody record now. What was recorded before is only answered again. An
+/// urgent one is taken even when too much waits.
 ///
 /// # Errors
 /// [`OfflineRefused`].
-pub(crate) fn check(shop: &Shop, operation_type: &str, urgent: bool) -> Result<Option<OverLimit>, OfflineRefused> {
+pub(crate) fn check_operation(shop: &Shop, operation: &Operation) -> Result<Option<OverLimit>, OfflineRefused> {
+    let Some(fact) = operation.facts.iter().find(|fact| fact.is_for_upstream()) else { return Ok(None) };
+    let place = RecordId::from_place(shop.own_journal(), u64::MAX, 0);
+    if fact.source().is_some() {
+        let record = fact.record_id(shop.business(), shop.own_journal(), u64::MAX, 0);
+        if record != place && shop.books().record(record).is_some() {
+            return Ok(None);
+        }
+    }
+    // Only a shop that has a relay can be offline.
     if !has_relay(shop) {
         return Ok(None);
     }
-    let config = shop.queue_config();
-    if !relay_is_connected(shop) {
+    let operation_type = describe(fact, place).map(|described| described.operation_type).unwrap_or_default();
+    let urgent = matches!(fact, Fact::Sale(_));
+    judge(&shop.queue_config(), &operation_type, urgent, relay_is_connected(shop), shop.status().pending)
+}
+
+/// Whether an operation may be recorded, as the business wants it. Pure.
+///
+/// # Errors
+/// [`OfflineRefused`].
+pub(crate) fn judge(
+    config: &QueueConfig,
+    operation_type: &str,
+    urgent: bool,
+    online: bool,
+    waiting: u64,
+) -> Result<Option<OverLimit>, OfflineRefused> {
+    if !online {
         if !config.offline_mode_enabled {
             return Err(OfflineRefused::Disabled);
         }
@@ -95,15 +122,14 @@ pub(crate) fn check(shop: &Shop, operation_type: &str, urgent: bool) -> Result<O
             return Err(OfflineRefused::NotAllowed { operation_type: operation_type.to_owned() });
         }
     }
-    let waiting = shop.status().pending;
-    if waiting >= config.max_queue_size {
-        if urgent {
-            tracing::error!(waiting, max = config.max_queue_size, "the queue is full: a sale is taken all the same");
-            return Ok(Some(OverLimit { waiting, max: config.max_queue_size }));
-        }
-        return Err(OfflineRefused::QueueFull { waiting, max: config.max_queue_size });
+    if waiting < config.max_queue_size {
+        return Ok(None);
     }
-    Ok(None)
+    if urgent {
+        tracing::error!(waiting, max = config.max_queue_size, "the queue is full: a sale is taken all the same");
+        return Ok(Some(OverLimit { waiting, max: config.max_queue_size }));
+    }
+    Err(OfflineRefused::QueueFull { waiting, max: config.max_queue_size })
 }
 
 /// Whether the business has a relay, which this device is not.

@@ -48,6 +48,15 @@ async fn the_config_is_shown_changed_and_checked_field_by_field() {
         let refused = till.patch("/api/offline/config", &wrong).await;
         assert_eq!(refused.problem(), (code.to_owned(), Some(field.to_owned())), "{wrong}");
     }
+    let wrong = json!({ "max_retries": 0, "wifi_only": [], "max_retrys": 3, "compress": true });
+    let refused = till.patch("/api/offline/config", &wrong).await.json();
+    let told: Vec<_> = refused["errors"].as_array().unwrap().iter().map(|one| (&one["field"], &one["code"])).collect();
+    let expected = [("max_retries", "invalid_field"), ("max_retrys", "unknown_field"), ("wifi_only", "wrong_type")];
+    assert_eq!(
+        told,
+        expected.map(|(field, code)| (json!(field), json!(code))).iter().map(|(a, b)| (a, b)).collect::<Vec<_>>()
+    );
+    assert_eq!(till.found("/api/offline/config").await["compress"], false, "all or nothing");
 }
 
 #[tokio::test]

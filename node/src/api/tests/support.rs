@@ -93,14 +93,6 @@ impl NodeControl for Control {
         }
     }
 
-    fn sync_now(&self) -> BoxFuture<'_, Result<(), ControlError>> {
-        let answer = match self.owner {
-            true => Ok(()),
-            false => Err(ControlError::Unavailable("this node has no network".to_owned())),
-        };
-        async move { answer }.boxed()
-    }
-
     fn moved(&self, _: crdt_model::shop::LinkId) -> Option<crate::api::Moved> {
         None
     }
