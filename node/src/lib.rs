@@ -12,6 +12,7 @@ pub mod folder;
 pub mod import;
 pub mod join;
 mod lab;
+pub mod layers;
 mod links;
 pub mod node;
 pub mod operations;

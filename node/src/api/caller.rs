@@ -11,6 +11,7 @@ use super::body::Query;
 use super::guard::same_business;
 use super::problem::{Code, Problem};
 use super::state::ApiState;
+use crate::layers::{DeviceStatus, text};
 
 /// The longest that a request waits for the relay.
 pub(super) const WAIT_MS_MAX: u64 = 30_000;
@@ -66,23 +67,19 @@ impl FromRequestParts<ApiState> for Caller {
             let detail = format!("wait is at most {WAIT_MS_MAX} milliseconds");
             return Err(Problem::at(Code::BadParameter, "wait", detail));
         }
-        if let Some(network) = header(parts, "x-network-type")? {
-            state.desk.hear_network(&network);
+        let said = DeviceStatus::of(&parts.headers)?;
+        if let Some(network) = &said.network_type {
+            state.desk.hear_network(network);
         }
-        let online = match header(parts, "x-is-online")?.as_deref() {
-            None | Some("true" | "1") => true,
-            Some("false" | "0") => false,
-            Some(_) => {
-                let detail = "the header X-Is-Online must be true or false";
-                return Err(Problem::at(Code::BadParameter, "x-is-online", detail));
-            }
-        };
+        if parts.headers.contains_key("x-is-online") {
+            state.desk.hear_online(said.online);
+        }
         // Who knows that there is no network waits for nobody.
-        let wait = if online { wait } else { 0 };
+        let wait = if said.online { wait } else { 0 };
         Ok(Self {
-            network: header(parts, "x-network-type")?,
-            instance: header(parts, "x-device-id")?.unwrap_or_else(|| INSTANCE.to_owned()),
-            key: header(parts, "idempotency-key")?,
+            network: said.network_type,
+            instance: said.device.unwrap_or_else(|| INSTANCE.to_owned()),
+            key: text(&parts.headers, "idempotency-key")?.map(str::to_owned),
             wait: Duration::from_millis(wait),
         })
     }
@@ -107,13 +104,5 @@ impl Caller {
             (header, field) => field.or(header),
         };
         Ok(key.map(|key| Source { instance: self.instance.clone(), key: key.to_owned() }))
-    }
-}
-
-fn header(parts: &Parts, name: &'static str) -> Result<Option<String>, Problem> {
-    let Some(value) = parts.headers.get(name) else { return Ok(None) };
-    match value.to_str() {
-        Ok(text) if !text.trim().is_empty() => Ok(Some(text.trim().to_owned())),
-        _ => Err(Problem::at(Code::BadParameter, name, format!("the header {name} must be plain visible text"))),
     }
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::control::ControlError;
+use crate::layers::BadHeader;
 use crate::operations::{PlanError, State};
 use crate::queue::{ChoiceRefused, ConfigRefused, DeskError, OfflineRefused, QueueError, Wrong};
 use crate::shop_handle::{ReadError, RecordError, Stopped};
@@ -100,7 +101,9 @@ codes! {
     UnknownProvider "unknown_provider" 422 "The paying relay has no such provider";
     UnsupportedTender "unsupported_tender" 422 "This can't be paid this way";
     Unreadable "unreadable" 500 "Something stored can't be read";
+    UpstreamFailed "upstream_failed" 502 "A service could not pass a request on";
     NodeStopped "node_stopped" 503 "The node has stopped";
+    Offline "offline" 503 "This needs a connection";
     NotReady "not_ready" 503 "The node is not ready";
     OfflineDisabled "offline_disabled" 503 "Nothing is recorded while the relay is away";
     QueueFull "queue_full" 507 "Too many operations wait";
@@ -354,6 +357,12 @@ impl From<QueueError> for Problem {
                 Self::new(Code::NotReady, detail)
             }
         }
+    }
+}
+
+impl From<BadHeader> for Problem {
+    fn from(bad: BadHeader) -> Self {
+        Self::at(Code::BadParameter, bad.name, bad.to_string())
     }
 }
 

@@ -233,6 +233,9 @@ async fn every_code_can_be_reached_or_is_only_for_a_damaged_disk() {
         "unsupported_tender",
         "node_stopped",
         "not_ready",
+        // Answers of the layers, met in their tests.
+        "upstream_failed",
+        "offline",
         "offline_disabled",
         "queue_full",
     ];
