@@ -20,6 +20,9 @@ mod node;
 mod payments;
 mod till_and_provider;
 mod upstream;
+mod upstream_corrections;
 mod upstream_crashes;
+mod upstream_decisions;
 #[path = "../support/upstream.rs"]
 mod upstream_server;
+mod upstream_when;

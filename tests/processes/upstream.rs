@@ -10,7 +10,7 @@ use crate::node::{Node, init, sale, text};
 use crate::upstream_server::{Upstream, Whim};
 
 /// A till that carries to the server itself what it records.
-async fn till_with(server: &Upstream, at: &Path, more: &str) -> Node {
+pub(crate) async fn till_with(server: &Upstream, at: &Path, more: &str) -> Node {
     let (folder, file) = (at.join("till"), at.join("upstream.toml"));
     std::fs::write(&file, server.file(more)).unwrap();
     if !folder.exists() {
@@ -19,20 +19,20 @@ async fn till_with(server: &Upstream, at: &Path, more: &str) -> Node {
     Node::start(&folder, &["--upstream", text(&file)])
 }
 
-async fn patch(node: &Node, path: &str, body: &Value) {
+pub(crate) async fn patch(node: &Node, path: &str, body: &Value) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let answer = client.patch(format!("{}{path}", node.api)).json(body).send().await.unwrap();
     assert!(answer.status().is_success(), "PATCH {path}: {}", answer.text().await.unwrap());
 }
 
-async fn post(node: &Node, path: &str, body: &Value) -> Value {
+pub(crate) async fn post(node: &Node, path: &str, body: &Value) -> Value {
     let (status, answer) = node.post(path, body).await;
     assert!(status.is_success(), "POST {path} {body}: {status} {answer}");
     answer
 }
 
 /// Queues an operation of the app's own.
-async fn queue(node: &Node, id: &str, method: &str, endpoint: &str, body: Value, more: Value) -> String {
+pub(crate) async fn queue(node: &Node, id: &str, method: &str, endpoint: &str, body: Value, more: Value) -> String {
     let mut request = json!({
         "operation_id": id, "operation_type": "loyalty", "method": method, "endpoint": endpoint, "request_body": body,
     });
@@ -42,7 +42,7 @@ async fn queue(node: &Node, id: &str, method: &str, endpoint: &str, body: Value,
     post(node, "/api/offline/queue", &request).await["id"].as_str().unwrap().to_owned()
 }
 
-async fn until_synced(node: &Node, total: u64) -> Value {
+pub(crate) async fn until_synced(node: &Node, total: u64) -> Value {
     node.until("/api/offline/status", |status| status["synced"] == json!(total)).await
 }
 

@@ -35,6 +35,8 @@ pub struct QueueConfig {
     pub synced_expire_days: u64,
     /// Send only what changed where the server takes a PATCH.
     pub delta_sync: bool,
+    /// Tell the server of corrections, products and customers too.
+    pub send_corrections: bool,
     /// Compress what is sent.
     pub compress: bool,
     /// Send over Wi-Fi only.
@@ -75,7 +77,7 @@ pub enum QueueKind {
 }
 
 /// Every field of the config, in the order in which it is shown.
-pub const QUEUE_FIELDS: [QueueField; 24] = [
+pub const QUEUE_FIELDS: [QueueField; 25] = [
     flag("offline_mode_enabled", true),
     flag("auto_sync_enabled", true),
     number("sync_interval_minutes", 5, 1, 24 * 60),
@@ -95,6 +97,7 @@ pub const QUEUE_FIELDS: [QueueField; 24] = [
     strategy("stock_adjustment_conflict_strategy", None),
     number("synced_expire_days", 30, 1, 3_650),
     flag("delta_sync", true),
+    flag("send_corrections", false),
     flag("compress", false),
     flag("wifi_only", false),
     number("data_budget_mb_per_day", 0, 0, 1_000_000),
@@ -185,6 +188,7 @@ impl QueueConfig {
             strategies: strategies.collect(),
             synced_expire_days: number("synced_expire_days"),
             delta_sync: flag("delta_sync"),
+            send_corrections: flag("send_corrections"),
             compress: flag("compress"),
             wifi_only: flag("wifi_only"),
             data_budget_mb_per_day: number("data_budget_mb_per_day"),

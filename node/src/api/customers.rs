@@ -19,6 +19,7 @@ use super::shards;
 use super::state::ApiState;
 use super::values::{conflicts_json, edit, given};
 use crate::operations::{self, CustomerFields, Edit, SharedRecord};
+use crate::queue::corrections::Change;
 
 /// A customer to add.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -74,6 +75,10 @@ pub(super) async fn create(
     let source = caller.source(&state, &body).await?;
     let fields = CustomerFields { name: Edit::Set(body.name), phone: given(body.phone), note: given(body.note) };
     let planned = operations::create_customer(&state.shop, source.as_ref(), &fields).await?;
+    // By this key later operations find what the server calls the customer.
+    let key = planned.record.map(|record| record.to_string());
+    let path = "/api/customers".to_owned();
+    let planned = state.queue.tell_server(planned, "customer", path, Change::Created, key).await?;
     record(&state, &caller, source.as_ref(), planned, Answer::Created).await
 }
 
@@ -113,6 +118,8 @@ pub(super) async fn correct(
     let source = caller.source(&state, &body).await?;
     let fields = CustomerFields { name: body.name, phone: body.phone, note: body.note };
     let planned = operations::edit_customer(&state.shop, path_id("customer", &id)?, &fields).await?;
+    let path = format!("/api/customers/{id}");
+    let planned = state.queue.tell_server(planned, "customer", path, Change::Corrected, None).await?;
     record(&state, &caller, source.as_ref(), planned, Answer::Changed).await
 }
 
@@ -125,6 +132,8 @@ pub(super) async fn delete(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let planned = operations::delete_customer(&state.shop, path_id("customer", &id)?).await?;
+    let path = format!("/api/customers/{id}");
+    let planned = state.queue.tell_server(planned, "customer", path, Change::Deleted, None).await?;
     record(&state, &caller, None, planned, Answer::Changed).await
 }
 

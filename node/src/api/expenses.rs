@@ -21,6 +21,7 @@ use super::state::ApiState;
 use super::stored::{self, Stored};
 use super::values::{Head, Way, conflicts_json, edit};
 use crate::operations::{self, Edit, NewExpense, SharedRecord};
+use crate::queue::corrections::Change;
 
 /// An expense to record.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -136,6 +137,8 @@ pub(super) async fn correct(
         return Err(Problem::at(Code::InvalidField, "category", "category is empty: give it a value"));
     }
     let planned = annotated(expense, [("category", body.category), ("note", body.note)]);
+    let path = format!("/api/expenses/{expense}");
+    let planned = state.queue.tell_server(planned, "expense", path, Change::Corrected, None).await?;
     record(&state, &caller, source.as_ref(), planned, Answer::Changed).await
 }
 

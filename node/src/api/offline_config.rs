@@ -74,6 +74,8 @@ config! {
     synced_expire_days: u32,
     /// Send only what changed where the server takes a PATCH.
     delta_sync: bool,
+    /// Tell the server of products, customers and corrections of notes too.
+    send_corrections: bool,
     /// Compress bodies; the server has to take `Content-Encoding: gzip`.
     compress: bool,
     /// Send over Wi-Fi only.

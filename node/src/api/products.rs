@@ -18,7 +18,9 @@ use super::problem::Problem;
 use super::shards;
 use super::state::ApiState;
 use super::values::{conflicts_json, edit, given};
-use crate::operations::{self, Edit, ProductFields, SharedRecord, product_record};
+use crate::operations::{self, Edit, Planned, ProductFields, SharedRecord, product_record};
+use crate::queue::corrections::Change;
+use crate::upstream::encoded;
 
 /// A product to add.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -110,6 +112,7 @@ pub(super) async fn create(
         active: given(body.active),
     };
     let planned = operations::create_product(&state.shop, &body.sku, &fields).await?;
+    let planned = told(&state, planned, None, Change::Created).await?;
     record(&state, &caller, source.as_ref(), planned, Answer::Created).await
 }
 
@@ -155,6 +158,7 @@ pub(super) async fn replace(
         active: given(body.active),
     };
     let planned = operations::replace_product(&state.shop, &sku, &fields).await?;
+    let planned = told(&state, planned, Some(&sku), Change::Corrected).await?;
     record(&state, &caller, source.as_ref(), planned, Answer::Changed).await
 }
 
@@ -176,6 +180,7 @@ pub(super) async fn correct(
         active: body.active,
     };
     let planned = operations::edit_product(&state.shop, &sku, &fields).await?;
+    let planned = told(&state, planned, Some(&sku), Change::Corrected).await?;
     record(&state, &caller, source.as_ref(), planned, Answer::Changed).await
 }
 
@@ -188,7 +193,17 @@ pub(super) async fn delete(
     Path(sku): Path<String>,
 ) -> Result<Response, Problem> {
     let planned = operations::delete_product(&state.shop, &sku).await?;
+    let planned = told(&state, planned, Some(&sku), Change::Deleted).await?;
     record(&state, &caller, None, planned, Answer::Changed).await
+}
+
+/// With what the shop's server is told: there a product is called by its SKU.
+async fn told(state: &ApiState, planned: Planned, sku: Option<&str>, change: Change) -> Result<Planned, Problem> {
+    let path = match sku {
+        Some(sku) => format!("/api/products/{}", encoded(sku)),
+        None => "/api/products".to_owned(),
+    };
+    Ok(state.queue.tell_server(planned, "product", path, change, None).await?)
 }
 
 fn view(id: RecordId, product: &SharedRecord) -> ProductView {

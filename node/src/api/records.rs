@@ -21,6 +21,7 @@ use super::state::ApiState;
 use super::stored::{self, Stored};
 use super::values::{Head, conflicts_json, edit};
 use crate::operations::{self, Edit, NewFinancialRecord, SharedRecord};
+use crate::queue::corrections::Change;
 
 /// A line of the books to record.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -121,6 +122,8 @@ pub(super) async fn correct(
     let source = caller.source(&state, &body).await?;
     let found = stored::one(&state, "record", &[Kind::FinancialRecord], &id).await?.at.id;
     let planned = annotated(found, [("note", body.note)]);
+    let path = format!("/api/records/{found}");
+    let planned = state.queue.tell_server(planned, "record", path, Change::Corrected, None).await?;
     record(&state, &caller, source.as_ref(), planned, Answer::Changed).await
 }
 

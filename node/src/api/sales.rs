@@ -25,6 +25,7 @@ use super::state::ApiState;
 use super::stored::{self, Stored};
 use super::values::{Head, Sum, Way, conflicts_json, edit};
 use crate::operations::{self, Edit, NewRefund, NewSale, NewTender, Planned, SharedRecord};
+use crate::queue::corrections::Change;
 use crate::queue::rules;
 
 /// A sale to record.
@@ -272,6 +273,8 @@ pub(super) async fn correct(
         body_id::<RecordId>("customer_id", customer)?;
     }
     let planned = annotated(sale, [("note", body.note), ("customer_id", body.customer_id)]);
+    let path = format!("/api/sales/{sale}");
+    let planned = state.queue.tell_server(planned, "sale", path, Change::Corrected, None).await?;
     record(&state, &caller, source.as_ref(), planned, Answer::Changed).await
 }
 

@@ -34,6 +34,7 @@ pub use product::{
 };
 pub use promises::check_promises;
 pub use sale::{NewSale, NewTender, PreparedSale, prepare_sale, sale};
+pub(crate) use shared_record::CREATED_FROM;
 pub use shared_record::{Edit, SharedRecord};
 pub use shift::{NewShift, close_shift, open_shift};
 pub use ticket::{

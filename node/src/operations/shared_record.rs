@@ -11,7 +11,7 @@ use super::{PlanError, Planned};
 use crate::shop_handle::ShopHandle;
 
 /// The hash of the request that created a record, so that a repeated request is known.
-const CREATED_FROM: &str = "created_from";
+pub(crate) const CREATED_FROM: &str = "created_from";
 
 /// What an edit does to a field.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

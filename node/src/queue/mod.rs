@@ -7,6 +7,7 @@ pub mod attempts;
 pub mod audit;
 mod by_relay;
 mod conflict;
+pub(crate) mod corrections;
 mod desk;
 pub mod figures;
 pub mod fold;

@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 
 pub use config::{UpstreamConfig, UpstreamConfigError};
 pub use guard::Allowed;
-pub(crate) use request::refers_to_queued;
+pub(crate) use request::{encoded, refers_to_queued};
 
 use crate::queue::{Carrying, Desk, DeskError};
 use crate::shop_handle::ShopHandle;

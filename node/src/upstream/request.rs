@@ -14,6 +14,7 @@ use super::config::UpstreamConfig;
 use super::fields::changed;
 use super::guard;
 use super::resolve::{Instead, Sent};
+use crate::queue::corrections::INSTANCE;
 use crate::queue::{Desk, DeskError, SALE_PLACE, Shown, TryError};
 
 /// A request, ready to be sent.
@@ -175,7 +176,10 @@ fn finish(
 
 /// Whether tillmesh itself knows the path, and not only the app.
 fn is_ours(shown: &Shown) -> bool {
-    !matches!(&shown.fact, Some(Fact::Custom(_)))
+    match &shown.fact {
+        Some(Fact::Custom(custom)) => custom.source.as_ref().is_some_and(|source| source.instance == INSTANCE),
+        _ => true,
+    }
 }
 
 /// The version that a change builds on: what the client saw, or what we ourselves made of it since.
