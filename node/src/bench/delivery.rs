@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use axum::{Json, Router};
+use crdt_model::document::FieldValue;
 use crdt_model::record::{Custom, Fact, Source};
 use crdt_model::shop::{Operation, QueueConfig};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 
+use super::floors::RawDisk;
 use super::http::Client;
 use super::{Figure, large, median, world};
 use crate::node::{Node, NodeConfig};
@@ -18,6 +20,7 @@ use crate::upstream::UpstreamConfig;
 
 const OPERATIONS: usize = 100;
 const CALLS_AT_ONCE: usize = 4;
+const IN_TURN: usize = 300;
 
 /// A hundred operations, from the word to send them until the last is known to be there. The floor:
 /// the same hundred requests by a plain client, as many at once.
@@ -27,7 +30,7 @@ pub(super) async fn hundred(at: &Path) -> anyhow::Result<Figure> {
     let mut config = NodeConfig::new(&folder);
     config.upstream = Some(upstream(address)?);
     let node = Node::start(config).await?;
-    let off = QueueConfig::edit("auto_sync_enabled", Some(crdt_model::document::FieldValue::Bool(false)));
+    let off = QueueConfig::edit("auto_sync_enabled", Some(FieldValue::Bool(false)));
     node.shop().record(Operation { edits: vec![off], ..Operation::default() }).await?;
     for number in 0..OPERATIONS {
         let operation = Operation { facts: vec![operation(number)], ..Operation::default() };
@@ -45,6 +48,18 @@ pub(super) async fn hundred(at: &Path) -> anyhow::Result<Figure> {
 
 /// The status of 100,000 operations that wait for a server which is away.
 pub(super) async fn status(at: &Path) -> anyhow::Result<Figure> {
+    let spent = ask_large(at, "/api/offline/status", 1_000).await?;
+    Ok(Figure::at_most("queue_status_100000", median(spent), "ms", None, 1.0))
+}
+
+/// A page of them. The floor: the API's cheapest answer.
+pub(super) async fn query(at: &Path) -> anyhow::Result<Figure> {
+    let floors = ask_large(at, "/healthz", 200).await?;
+    let spent = ask_large(at, "/api/offline/pending?limit=50", 200).await?;
+    Ok(Figure::at_most("queue_query_100000", median(spent), "ms", Some(median(floors)), 10.0))
+}
+
+async fn ask_large(at: &Path, path: &'static str, times: usize) -> anyhow::Result<Vec<f64>> {
     let mut config = NodeConfig::new(large::large_till(at).await?);
     config.api = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
     // Nobody listens there. The sales were made before this till carried its own, so they are listed
@@ -55,20 +70,101 @@ pub(super) async fn status(at: &Path) -> anyhow::Result<Figure> {
     let asked = tokio::task::spawn_blocking(move || -> anyhow::Result<Vec<f64>> {
         let mut client = Client::connect(api)?;
         let mut spent = Vec::new();
-        for _ in 0..1_000 {
+        for _ in 0..times {
             let begun = Instant::now();
-            let status = client.read("/api/offline/status")?;
-            anyhow::ensure!(status == 200, "the status was answered {status}");
+            let status = client.read(path)?;
+            anyhow::ensure!(status == 200, "{path} was answered {status}");
             spent.push(begun.elapsed().as_secs_f64() * 1e3);
         }
         Ok(spent)
     });
     let spent = asked.await??;
     node.stop().await.map_err(anyhow::Error::msg)?;
-    Ok(Figure::at_most("queue_status_100000", median(spent), "ms", None, 1.0))
+    Ok(spent)
 }
 
-fn upstream(address: SocketAddr) -> anyhow::Result<UpstreamConfig> {
+/// Operations queued in turn. The floor: what makes one durable.
+pub(super) async fn queue_one(at: &Path) -> anyhow::Result<Figure> {
+    let (node, api) = with_api(at, "queue-one", SocketAddr::from(([127, 0, 0, 1], 9))).await?;
+    let mut disk = RawDisk::new(at)?;
+    let asked = tokio::task::spawn_blocking(move || -> anyhow::Result<(Vec<f64>, Vec<f64>)> {
+        let mut client = Client::connect(api)?;
+        let (mut spent, mut floors) = (Vec::new(), Vec::new());
+        for number in 0..IN_TURN {
+            let body = queue_json(number);
+            let begun = Instant::now();
+            let status = client.post("/api/offline/queue", &body)?;
+            spent.push(begun.elapsed().as_secs_f64() * 1e3);
+            anyhow::ensure!(status == 202, "an operation was answered {status}");
+            floors.push(disk.once_us()? / 1e3);
+        }
+        Ok((spent, floors))
+    });
+    let (spent, floors) = asked.await??;
+    node.stop().await.map_err(anyhow::Error::msg)?;
+    Ok(Figure::at_most("queue_operation_p50", median(spent), "ms", Some(median(floors)), 5.0))
+}
+
+/// Operations sent one by one, as they are asked for. The floor: the same request by a plain client.
+pub(super) async fn sync_one(at: &Path) -> anyhow::Result<Figure> {
+    let server = server().await?;
+    let (node, api) = with_api(at, "sync-one", server).await?;
+    let asked = tokio::task::spawn_blocking(move || -> anyhow::Result<Vec<f64>> {
+        let mut client = Client::connect(api)?;
+        let mut spent = Vec::new();
+        for number in 0..IN_TURN {
+            anyhow::ensure!(client.post("/api/offline/queue", &queue_json(number))? == 202, "not queued");
+            let path = format!("/api/offline/sync/{number}-visit");
+            let begun = Instant::now();
+            let status = client.post(&path, "{}")?;
+            spent.push(begun.elapsed().as_secs_f64() * 1e3);
+            anyhow::ensure!(status == 200, "a sync was answered {status}");
+        }
+        Ok(spent)
+    });
+    let spent = asked.await??;
+    let plain = tokio::task::spawn_blocking(move || -> anyhow::Result<Vec<f64>> {
+        let mut client = Client::connect(server)?;
+        let mut floors = Vec::new();
+        for number in 0..IN_TURN {
+            let begun = Instant::now();
+            client.post("/api/visits", &body(number).to_string())?;
+            floors.push(begun.elapsed().as_secs_f64() * 1e3);
+        }
+        Ok(floors)
+    });
+    let floors = plain.await??;
+    let synced = node.queue().status().await?.of(crate::queue::QueueStatus::Synced);
+    anyhow::ensure!(synced == IN_TURN as u64, "only {synced} were delivered");
+    node.stop().await.map_err(anyhow::Error::msg)?;
+    Ok(Figure::at_most("sync_single_p50", median(spent), "ms", Some(median(floors)), 300.0))
+}
+
+/// A node that sends what it is told to, and nothing by itself.
+async fn with_api(at: &Path, name: &str, server: SocketAddr) -> anyhow::Result<(Node, SocketAddr)> {
+    let mut config = NodeConfig::new(world::till(at, name)?);
+    config.api = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    config.upstream = Some(upstream(server)?);
+    let node = Node::start(config).await?;
+    let off = [("auto_sync_enabled", 0), ("max_queue_size", 1_000_000)];
+    let value = |(name, number): (&str, i64)| {
+        let value = if number == 0 { FieldValue::Bool(false) } else { FieldValue::Int(number) };
+        (name.to_owned(), Some(value))
+    };
+    node.queue().update_config(off.into_iter().map(value).collect()).await?;
+    let api = node.api().ok_or_else(|| anyhow::anyhow!("no API"))?;
+    Ok((node, api))
+}
+
+fn queue_json(number: usize) -> String {
+    json!({
+        "operation_id": format!("{number}-visit"), "operation_type": "visit", "method": "POST",
+        "endpoint": "/api/visits", "request_body": body(number),
+    })
+    .to_string()
+}
+
+pub(super) fn upstream(address: SocketAddr) -> anyhow::Result<UpstreamConfig> {
     let mut config = UpstreamConfig::new(format!("http://{address}").parse()?);
     config.allow_loopback = true;
     config.calls_max = CALLS_AT_ONCE;

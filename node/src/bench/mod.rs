@@ -6,6 +6,7 @@ mod durable;
 mod floors;
 mod http;
 mod large;
+mod queueing;
 mod sync;
 mod webhook;
 mod world;
@@ -38,7 +39,7 @@ pub struct Figure {
 type Run = fn(&Path) -> Pin<Box<dyn Future<Output = anyhow::Result<Figure>> + '_>>;
 
 /// The benchmarks, in the order in which they run.
-pub const BENCHES: [(&str, &str, Run); 12] = [
+pub const BENCHES: [(&str, &str, Run); 17] = [
     ("durable_sale_p50", "one durable sale through HTTP", |at| Box::pin(durable::sale_p50(at))),
     ("durable_sales_64_callers", "durable sales through HTTP, 64 callers at once", |at| {
         Box::pin(durable::sales_64_callers(at))
@@ -59,6 +60,21 @@ pub const BENCHES: [(&str, &str, Run); 12] = [
     ("upstream_100", "100 operations to a server on this machine", |at| Box::pin(delivery::hundred(at))),
     ("queue_status_100000", "the status of 100,000 operations that wait for the shop's server, through HTTP", |at| {
         Box::pin(delivery::status(at))
+    }),
+    ("queue_operation_p50", "an operation queued for the shop's server through HTTP, durable", |at| {
+        Box::pin(delivery::queue_one(at))
+    }),
+    (
+        "sync_single_p50",
+        "one operation sent to a server on this machine through HTTP, from the word to its outcome",
+        |at| Box::pin(delivery::sync_one(at)),
+    ),
+    ("queue_query_100000", "a page of 100,000 operations that wait for the shop's server, through HTTP", |at| {
+        Box::pin(delivery::query(at))
+    }),
+    ("queueing_cpu", "CPU of recording a sale and queueing it for the shop's server", |at| Box::pin(queueing::cpu(at))),
+    ("queue_100000_memory", "memory of a till with 100,000 sales that wait for the shop's server", |at| {
+        Box::pin(queueing::memory(at))
     }),
     ("till_100000_memory", "memory of a till with 100,000 sales", |at| Box::pin(large::memory(at))),
 ];

@@ -148,7 +148,7 @@ async fn catch_up(at: &Path, name: &str, history: u64) -> anyhow::Result<(f64, u
 }
 
 /// The CPU time of this process so far. Source: clock_gettime(2), CLOCK_PROCESS_CPUTIME_ID.
-fn process_cpu_ms() -> f64 {
+pub(super) fn process_cpu_ms() -> f64 {
     let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     #[expect(clippy::cast_precision_loss, reason = "CPU seconds are few")]
     let ms = spent.tv_sec as f64 * 1e3 + spent.tv_nsec as f64 / 1e6;
