@@ -8,7 +8,7 @@ use crdt_model::entry::Place;
 use crdt_model::ids::{BusinessId, DeviceId, JournalId, RecordId};
 use crdt_model::record::Role;
 
-use super::super::projection::{Batch, Counters, ENTRIES_MAX, Scope, put, stored};
+use super::super::projection::{Batch, Counters, ENTRIES_MAX, Finished, Scope, put, stored};
 use super::{Desk, DeskError, Known, counters_row, delete, keys};
 use crate::shop_handle::Stopped;
 use crate::storage::{Keys, ReadLimits, RowWrite, Rows};
@@ -57,22 +57,22 @@ impl Desk {
     }
 
     pub(super) async fn caught_up(&self, turn: &mut Option<Known>) -> Result<Known, DeskError> {
-        if turn.is_none() {
-            *turn = Some(self.load()?);
-        }
+        self.known(turn)?;
         let view = self.view().await?;
         let known = turn.get_or_insert_default();
         known.whose = Some((view.business, view.scope));
-        if known.counters.made_for != view.made_for {
+        // What is only made again is nothing new to tell.
+        let anew = known.counters.made_for != view.made_for;
+        if anew {
             self.begin_anew(known, &view.made_for).await?;
         }
         for journal in &view.journals {
-            self.read(known, &view, journal).await?;
+            self.read(known, &view, journal, anew).await?;
         }
         Ok(known.clone())
     }
 
-    async fn read(&self, known: &mut Known, view: &View, journal: &Journal) -> Result<(), DeskError> {
+    async fn read(&self, known: &mut Known, view: &View, journal: &Journal, quiet: bool) -> Result<(), DeskError> {
         loop {
             let read = known.read.get(&journal.id).copied().unwrap_or_default();
             let from = read.saturating_add(1).max(journal.from);
@@ -85,7 +85,7 @@ impl Desk {
                 return Ok(());
             }
             for some in entries.chunks(ENTRIES_MAX) {
-                self.take(known, view, journal, some).await?;
+                self.take(known, view, journal, some, quiet).await?;
             }
         }
     }
@@ -96,6 +96,7 @@ impl Desk {
         view: &View,
         journal: &Journal,
         entries: &[(u64, Vec<u8>)],
+        quiet: bool,
     ) -> Result<(), DeskError> {
         let Some((last, _)) = entries.last() else { return Ok(()) };
         let skip = |seq| view.quarantined.contains(&Place { journal: journal.id, seq });
@@ -106,7 +107,11 @@ impl Desk {
             batch.forget(&others);
         }
         let mut counters = known.counters.clone();
-        let (mut writes, some) = batch.finish(&mut counters);
+        let Finished { mut writes, touched, mut alerts } = batch.finish(&mut counters);
+        if quiet {
+            alerts.clear();
+        }
+        alerts.iter().for_each(|alert| alert.kind.count(&mut counters.alerts));
         writes.push(watermark_row(journal.id, *last));
         writes.push(counters_row(&counters));
         // They and the watermark go together, and can be made again.
@@ -114,8 +119,9 @@ impl Desk {
         known.counters = counters;
         known.read.insert(journal.id, *last);
         if let Some(changed) = self.changed.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            changed.extend(some);
+            changed.extend(touched);
         }
+        alerts.into_iter().for_each(|alert| self.bell.ring(alert));
         Ok(())
     }
 
@@ -131,7 +137,7 @@ impl Desk {
         others.await
     }
 
-    fn load(&self) -> Result<Known, DeskError> {
+    pub(super) fn load(&self) -> Result<Known, DeskError> {
         let reader = self.shop.reader();
         let counters = reader.row(Rows::Queue, keys::COUNTERS)?;
         let counters: Counters = counters.and_then(|bytes| minicbor::decode(&bytes).ok()).unwrap_or_default();
@@ -157,6 +163,7 @@ impl Desk {
         let counters = Counters {
             made_for: made_for.to_owned(),
             cleared_before: known.counters.cleared_before,
+            alerts: known.counters.alerts,
             ..Counters::default()
         };
         self.shop.write_rows(vec![counters_row(&counters)]).await?;

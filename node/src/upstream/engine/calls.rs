@@ -86,7 +86,7 @@ impl Engine {
 
     /// An operation's call, unless there is none.
     fn ready(&mut self, id: RecordId, written: &mut Written) -> Result<Option<Starting>, DeskError> {
-        let Some(shown) = self.desk.known(id)? else {
+        let Some(shown) = self.desk.look_up(id)? else {
             self.schedule.ended(id, Left::Gone);
             return Ok(None);
         };
