@@ -88,13 +88,17 @@ async fn two_people_who_decide_apart_end_with_one_decision_and_so_does_the_serve
     let conflict = listed["items"][0]["id"].as_str().unwrap().to_owned();
     first.until("/api/conflicts", open).await;
 
-    // The relay is away, and the two tills don't know each other: neither hears of the other's word.
+    // Each till is alone when its person decides: neither hears of the other's word.
     running.kill();
+    second.kill();
     let resolve = format!("/api/conflicts/{conflict}/resolve");
-    post(&first, &resolve, &json!({ "choice": "server" })).await;
-    post(&second, &resolve, &json!({ "choice": "client" })).await;
     let choice = |all: &Value| all["items"][0]["resolution"]["choice"].clone();
+    post(&first, &resolve, &json!({ "choice": "server" })).await;
     assert_eq!(choice(&first.get("/api/conflicts?all=true").await.1), "server");
+    first.kill();
+    let second = Node::start(&folder("second"), &[]);
+    post(&second, &resolve, &json!({ "choice": "client" })).await;
+    let first = Node::start(&folder("first"), &[]);
 
     let running = relay(&first, &second);
     for node in [&first, &second, &running] {
