@@ -60,6 +60,11 @@ async fn main() -> anyhow::Result<()> {
     let (status, body) = app.visit("visit-2").await?;
     println!("with the server away: {status} {body}");
     ensure!(status == 202 && body["queued"] == true);
+    // After a few tries in vain the node leaves the server alone for a while.
+    let patience = Duration::from_secs(20);
+    tokio::time::timeout(patience, until_away(node.queue()))
+        .await
+        .context("the server's absence was not noticed")??;
     let (status, body) = app.send("GET", "/report", true).await?;
     println!("what needs it: {status} {}", body["detail"]);
     ensure!(status == 503);
@@ -68,8 +73,7 @@ async fn main() -> anyhow::Result<()> {
     let (status, _) = app.send("POST", "/api/visits", false).await?;
     println!("from a device that says it is offline: {status}, without trying");
     ensure!(status == 202);
-    let all_there = Duration::from_secs(20);
-    tokio::time::timeout(all_there, until_synced(node.queue(), 2)).await.context("not everything was delivered")??;
+    tokio::time::timeout(patience, until_synced(node.queue(), 2)).await.context("not everything was delivered")??;
     for (operation, times) in server.taken_all() {
         println!("{operation}: taken {times} time");
         ensure!(times == 1, "{operation} was taken {times} times");
@@ -121,6 +125,13 @@ async fn serve(service: Router) -> anyhow::Result<SocketAddr> {
     let address = listener.local_addr()?;
     tokio::spawn(async move { axum::serve(listener, service).await });
     Ok(address)
+}
+
+async fn until_away(queue: &Queue) -> anyhow::Result<()> {
+    while queue.is_online().await? {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
 }
 
 async fn until_synced(queue: &Queue, count: u64) -> anyhow::Result<()> {
